@@ -1,0 +1,47 @@
+// What a daemon's main() is: flags, configuration, start, signals, drain.
+//
+//   int main(int argc, char** argv) {
+//     return bdh::mesh::RunDaemon(argc, argv, {.name = "bdh-inference", .summary = "Decodes.", .start = Start});
+//   }
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "bdh/v1/config.pb.h"
+
+namespace bdh::mesh {
+
+// A running daemon. Each service's Server implements it.
+class Daemon {
+ public:
+  virtual ~Daemon() = default;
+  virtual const std::string& address() const = 0;        // gRPC.
+  virtual const std::string& admin_address() const = 0;  // HTTP: /metrics, /healthz, /readyz.
+  // Where users reach it when that is not the gRPC address: the gateway's HTTP.
+  virtual std::string public_address() const { return ""; }
+  // Stops admitting, finishes or checkpoints what it does within `timeout`, and returns.
+  virtual void Drain(absl::Duration timeout) = 0;
+};
+
+struct DaemonSpec {
+  std::string name;     // "bdh-inference"
+  std::string summary;  // First lines of --help.
+  // `token` is what mesh.token_file holds, or empty.
+  std::function<absl::StatusOr<std::unique_ptr<Daemon>>(const v1::Config& config, const std::string& token)> start;
+};
+
+// Parses --config, --set, --ready-file, --print-config, --version and --help; loads the configuration; starts;
+// writes the ready file (JSON: pid, address, admin_address, public_address); waits for SIGTERM or SIGINT;
+// drains. A second signal leaves at once. Exit codes: 0 drained; 1 could not start; 2 bad flags or
+// configuration; 3 forced by a second signal. If BDH_PARENT_PID is set the daemon drains when that process dies.
+int RunDaemon(int argc, char** argv, const DaemonSpec& spec);
+
+// The token in `mesh.token_file`, or "" when none is configured. FailedPreconditionError: the file is readable
+// by others.
+absl::StatusOr<std::string> ReadToken(const v1::MeshConfig& mesh);
+
+}  // namespace bdh::mesh

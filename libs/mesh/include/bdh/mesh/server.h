@@ -1,0 +1,67 @@
+// How every daemon listens: gRPC with health, reflection and MeshService, and an HTTP admin port.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "bdh/mesh/gate.h"
+#include "bdh/telemetry/metrics.h"
+
+namespace grpc {
+class Server;
+class Service;
+}  // namespace grpc
+
+namespace bdh::mesh {
+
+class AdminServer;
+class MeshServiceImpl;
+
+// A listening daemon, the same in production and in tests. Starts not ready: call SetReady(true) when the
+// daemon can do its work.
+class Server {
+ public:
+  struct Options {
+    std::string daemon;                          // "bdh-inference"
+    std::string address = "127.0.0.1:0";         // Port 0 picks a free one; see address().
+    std::string admin_address = "127.0.0.1:0";   // Empty: no admin port.
+    std::vector<grpc::Service*> services;        // Outlive the server.
+    const Gate* gate = nullptr;                  // Outlives the server.
+    telemetry::Metrics* metrics = nullptr;       // Outlives the server.
+    std::function<std::string()> key_figure;     // One phrase for `bdhctl status`; any thread.
+    int max_message_bytes = 8 << 20;
+    int max_threads = 256;                       // Handlers at once; one more call is RESOURCE_EXHAUSTED.
+  };
+
+  // UnavailableError: cannot listen there.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
+
+  ~Server();  // Shutdown(0).
+
+  // What /readyz and grpc.health.v1 answer.
+  void SetReady(bool ready);
+
+  // Not ready, no new calls; calls in flight may finish within `drain`, then are cancelled. Returns when none
+  // is left. May be called again.
+  void Shutdown(absl::Duration drain);
+
+  // Where it listens, with the real port.
+  const std::string& address() const { return address_; }
+  const std::string& admin_address() const { return admin_address_; }
+
+ private:
+  Server();
+
+  // Declared in the order they are built; destroyed in reverse.
+  std::string address_, admin_address_;
+  std::vector<std::string> service_names_;
+  std::unique_ptr<MeshServiceImpl> mesh_service_;
+  std::unique_ptr<grpc::Server> grpc_server_;
+  std::unique_ptr<AdminServer> admin_;
+};
+
+}  // namespace bdh::mesh
