@@ -1,0 +1,1 @@
+#include "bdh/config/config.h"

@@ -1,0 +1,35 @@
+// BDH as a LibTorch module, equal to the reference in every number: for training, and as the oracle of others.
+// Includes torch: only model, training, bdh-trainer-worker and bdh-lab may include this, with PCH torch.
+#pragma once
+
+#include <torch/torch.h>
+
+#include "bdh/spec/model_config.h"
+
+namespace bdh::model {
+
+// Parameters carry the names of the reference (embed.weight, encoder, encoder_v, decoder, lm_head) and are
+// drawn from normal(0, 0.02) with torch's generator.
+class BdhImpl : public torch::nn::Module {
+ public:
+  // `config` has passed spec::Validate.
+  explicit BdhImpl(const spec::ModelConfig& config);
+
+  // Token ids [B, T] (int64) to logits [B, T, vocab_size]. Dropout acts in training mode.
+  torch::Tensor forward(const torch::Tensor& tokens);
+
+  const spec::ModelConfig& config() const { return config_; }
+
+ private:
+  torch::Tensor Attention(const torch::Tensor& keys, const torch::Tensor& values, int64_t length);
+
+  const spec::ModelConfig config_;
+  torch::nn::Embedding embed_{nullptr};
+  torch::Tensor encoder_, encoder_v_, decoder_, lm_head_, frequencies_;
+};
+TORCH_MODULE(Bdh);
+
+// Mean cross-entropy of logits [B, T, V] against targets [B, T].
+torch::Tensor Loss(const torch::Tensor& logits, const torch::Tensor& targets);
+
+}  // namespace bdh::model
