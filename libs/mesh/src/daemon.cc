@@ -1,0 +1,170 @@
+#include "bdh/mesh/daemon.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_format.h"
+#include "bdh/base/file.h"
+#include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
+#include "bdh/base/status_util.h"
+#include "bdh/base/version.h"
+#include "bdh/config/config.h"
+
+namespace bdh::mesh {
+namespace {
+
+constexpr int kExitFailed = 1, kExitUsage = 2, kExitForced = 3;
+
+struct Flags {
+  config::LoadOptions config;
+  std::string ready_file;
+  bool print_config = false;
+};
+
+// Blocks SIGTERM and SIGINT in this thread and, by inheritance, in all threads made after.
+sigset_t BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // A peer that goes away is an error of its socket, not the end of the daemon.
+  return signals;
+}
+
+// Sends SIGTERM to this process when `parent` dies, so that a mesh whose supervisor was killed drains.
+// A pidfd, not PR_SET_PDEATHSIG: that one fires when the parent's *thread* ends.
+void FollowParent(pid_t parent) {
+  const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, parent, 0));
+  if (descriptor < 0) {
+    BDH_LOG(WARNING) << "supervisor is gone already pid=" << parent;
+    kill(getpid(), SIGTERM);
+    return;
+  }
+  std::thread([descriptor] {
+    pollfd watched{descriptor, POLLIN, 0};
+    while (poll(&watched, 1, -1) < 0) {
+    }
+    BDH_LOG(WARNING) << "supervisor died; draining";
+    kill(getpid(), SIGTERM);
+  }).detach();
+}
+
+void FollowParentFromEnvironment() {
+  const char* text = std::getenv("BDH_PARENT_PID");
+  int pid = 0;
+  if (text != nullptr && absl::SimpleAtoi(text, &pid) && pid > 1) FollowParent(pid);
+}
+
+absl::Status WriteReadyFile(const std::string& path, const Daemon& daemon) {
+  const nlohmann::json ready = {{"pid", getpid()},
+                                {"address", daemon.address()},
+                                {"admin_address", daemon.admin_address()},
+                                {"public_address", daemon.public_address()}};
+  return WriteFileAtomically(path, ready.dump() + "\n");
+}
+
+// Waits for the first signal and drains; a second one ends the process at once.
+void DrainOnSignal(Daemon& daemon, const sigset_t& signals, absl::Duration timeout) {
+  int signal_number = 0;
+  sigwait(&signals, &signal_number);
+  BDH_LOG(INFO) << "draining signal=" << signal_number << " timeout=" << absl::FormatDuration(timeout);
+  std::thread([signals] {
+    int again = 0;
+    sigwait(&signals, &again);
+    _exit(kExitForced);
+  }).detach();
+  daemon.Drain(timeout);
+}
+
+int Fail(const DaemonSpec& spec, const absl::Status& status, int code) {
+  std::cerr << spec.name << ": " << status.message() << std::endl;
+  return code;
+}
+
+int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& ready_file, const sigset_t& signals) {
+  const auto token = ReadToken(config.mesh());
+  if (!token.ok()) return Fail(spec, token.status(), kExitUsage);
+  auto daemon = spec.start(config, *token);
+  if (!daemon.ok()) return Fail(spec, daemon.status(), kExitFailed);
+  BDH_LOG(INFO) << "started daemon=" << spec.name << " version=" << Version() << " address=" << (*daemon)->address()
+                << " admin=" << (*daemon)->admin_address();
+  if (!ready_file.empty()) {
+    if (const auto status = WriteReadyFile(ready_file, **daemon); !status.ok()) return Fail(spec, status, kExitFailed);
+  }
+  FollowParentFromEnvironment();
+  DrainOnSignal(**daemon, signals, absl::Seconds(config.mesh().drain_timeout_seconds()));
+  daemon->reset();
+  BDH_LOG(INFO) << "left daemon=" << spec.name;
+  return 0;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadToken(const v1::MeshConfig& mesh) {
+  if (mesh.token_file().empty()) return "";
+  struct stat info;
+  if (stat(mesh.token_file().c_str(), &info) != 0) {
+    return ErrnoStatus(errno, absl::StrFormat("mesh.token_file %s", mesh.token_file()));
+  }
+  // Group is allowed: Kubernetes mounts secrets as 0640 for fsGroup.
+  if ((info.st_mode & S_IRWXO) != 0) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "mesh.token_file %s can be read by everybody (mode %04o); run: chmod 600 %s", mesh.token_file(),
+        info.st_mode & 07777, mesh.token_file()));
+  }
+  BDH_ASSIGN_OR_RETURN(std::string token, ReadFile(mesh.token_file()));
+  absl::StripAsciiWhitespace(&token);
+  for (const char c : token) {
+    if (!absl::ascii_isgraph(c)) token.clear();
+  }
+  if (token.empty() || token.size() > 4096) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "mesh.token_file %s must hold one line of 1 to 4,096 visible ASCII characters", mesh.token_file()));
+  }
+  return token;
+}
+
+int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
+  const sigset_t signals = BlockStopSignals();
+  CLI::App app(spec.summary, spec.name);
+  Flags flags;
+  app.add_option("--config", flags.config.file, "YAML or JSON file; without it the defaults hold")->type_name("FILE");
+  app.add_option("--set", flags.config.sets, "Override one key, e.g. --set mesh.token_file=token; may be repeated")
+      ->type_name("KEY=VALUE")->allow_extra_args(false);
+  app.add_option("--ready-file", flags.ready_file, "Write pid and addresses there (JSON) once started")->type_name("FILE");
+  app.add_flag("--print-config", flags.print_config, "Print the effective configuration and leave");
+  app.set_version_flag("--version", absl::StrFormat("%s %s", spec.name, Version()));
+  app.footer("Variables BDH_SECTION_KEY override the file, --set overrides both.\n"
+             "SIGTERM drains within mesh.drain_timeout_seconds; a second one leaves at once.\n"
+             "Exit codes: 0 drained, 1 could not start, 2 bad flags or configuration, 3 forced to leave.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  InitLogging(argv[0]);
+  flags.config.environment = config::Environment();
+  const auto config = config::Load(flags.config);
+  if (!config.ok()) return Fail(spec, config.status(), kExitUsage);
+  if (flags.print_config) {
+    std::cout << config::ToYaml(*config);
+    return 0;
+  }
+  return Serve(spec, *config, flags.ready_file, signals);
+}
+
+}  // namespace bdh::mesh

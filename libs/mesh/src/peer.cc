@@ -1,0 +1,58 @@
+#include "bdh/mesh/peer.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "bdh/mesh/grpc_status.h"
+
+namespace bdh::mesh {
+namespace {
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& address, int max_message_bytes) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(max_message_bytes);
+  arguments.SetMaxSendMessageSize(max_message_bytes);
+  arguments.SetLoadBalancingPolicyName("round_robin");
+  // A daemon that restarts is back within a second; the default back-off of up to two minutes would hide that.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  // The mesh never speaks through an HTTP proxy of the environment.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace
+
+Peer::Peer(std::string daemon, std::string address, std::string token, int max_message_bytes)
+    : daemon_(std::move(daemon)),
+      address_(std::move(address)),
+      authorization_(token.empty() ? "" : "Bearer " + token),
+      channel_(Connect(address_, max_message_bytes)) {}
+
+std::unique_ptr<grpc::ClientContext> Peer::NewContext(absl::Duration timeout, bool wait_for_ready) const {
+  auto context = std::make_unique<grpc::ClientContext>();
+  context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  context->set_wait_for_ready(wait_for_ready);
+  if (!authorization_.empty()) context->AddMetadata("authorization", authorization_);
+  return context;
+}
+
+absl::Status Peer::Outcome(const grpc::Status& status) const {
+  if (status.ok()) return absl::OkStatus();
+  switch (status.error_code()) {
+    case grpc::StatusCode::UNAVAILABLE:
+      return absl::UnavailableError(
+          absl::StrFormat("%s at %s does not answer (%s)", daemon_, address_, status.error_message()));
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return absl::DeadlineExceededError(absl::StrFormat("%s at %s took too long to answer", daemon_, address_));
+    case grpc::StatusCode::UNIMPLEMENTED:
+      return absl::UnimplementedError(absl::StrFormat("%s at %s does not know this call: it is an older version, or "
+                                                      "another daemon", daemon_, address_));
+    default: return FromGrpc(status);
+  }
+}
+
+}  // namespace bdh::mesh

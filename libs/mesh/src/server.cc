@@ -1,0 +1,122 @@
+#include "bdh/mesh/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "admin_server.h"
+#include "bdh/base/log.h"
+#include "bdh/base/version.h"
+#include "bdh/v1/mesh.grpc.pb.h"
+
+namespace bdh::mesh {
+
+class MeshServiceImpl final : public v1::MeshService::Service {
+ public:
+  MeshServiceImpl(const Server& server, std::string daemon, const Gate& gate, std::function<std::string()> key_figure)
+      : server_(server), daemon_(std::move(daemon)), gate_(gate), key_figure_(std::move(key_figure)) {}
+
+  void SetReady(bool ready) { ready_ = ready; }
+
+  grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,
+                         v1::GetStatusResponse* response) override {
+    return gate_.Run(*context, "GetStatus", [&] {
+      response->set_daemon(daemon_);
+      response->set_version(Version());
+      response->set_address(server_.address());
+      response->set_admin_address(server_.admin_address());
+      response->mutable_start_time()->set_seconds(absl::ToUnixSeconds(start_));
+      response->set_pid(getpid());
+      response->set_ready(ready_);
+      if (key_figure_) response->set_key_figure(key_figure_());
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  const Server& server_;
+  const std::string daemon_;
+  const Gate& gate_;
+  const std::function<std::string()> key_figure_;
+  const absl::Time start_ = absl::Now();
+  std::atomic<bool> ready_{false};
+};
+
+namespace {
+
+void Limit(const Server::Options& options, grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
+  builder.SetMaxSendMessageSize(options.max_message_bytes);
+  grpc::ResourceQuota quota(options.daemon);
+  quota.SetMaxThreads(options.max_threads);
+  builder.SetResourceQuota(quota);
+  // A port belongs to one daemon: without this Linux would let two share it and split their calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+}
+
+std::string WithPort(const std::string& address, int port) {
+  return absl::StrFormat("%s:%d", address.substr(0, address.rfind(':')), port);
+}
+
+}  // namespace
+
+Server::Server() = default;
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
+  BDH_CHECK(options.gate != nullptr && options.metrics != nullptr);
+  auto server = std::unique_ptr<Server>(new Server());
+  server->mesh_service_ =
+      std::make_unique<MeshServiceImpl>(*server, options.daemon, *options.gate, options.key_figure);
+
+  // Once a process, before its first server.
+  static const bool plugins = [] {
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    return true;
+  }();
+  (void)plugins;
+
+  grpc::ServerBuilder builder;
+  Limit(options, builder);
+  int port = 0;
+  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port);
+  for (grpc::Service* service : options.services) builder.RegisterService(service);
+  builder.RegisterService(server->mesh_service_.get());
+  server->grpc_server_ = builder.BuildAndStart();
+  if (server->grpc_server_ == nullptr || port == 0) {
+    return absl::UnavailableError(
+        absl::StrFormat("%s cannot listen on %s: the port is taken or the address is not this machine's",
+                        options.daemon, options.address));
+  }
+  server->address_ = WithPort(options.address, port);
+  if (!options.admin_address.empty()) {
+    auto admin = AdminServer::Start(options.admin_address, *options.metrics);
+    if (!admin.ok()) return admin.status();
+    server->admin_ = *std::move(admin);
+    server->admin_address_ = server->admin_->address();
+  }
+  server->SetReady(false);
+  return server;
+}
+
+Server::~Server() { Shutdown(absl::ZeroDuration()); }
+
+void Server::SetReady(bool ready) {
+  mesh_service_->SetReady(ready);
+  grpc_server_->GetHealthCheckService()->SetServingStatus(ready);
+  if (admin_ != nullptr) admin_->SetReady(ready);
+}
+
+void Server::Shutdown(absl::Duration drain) {
+  if (grpc_server_ == nullptr) return;
+  SetReady(false);
+  grpc_server_->Shutdown(absl::ToChronoTime(absl::Now() + drain));
+}
+
+}  // namespace bdh::mesh
