@@ -41,19 +41,21 @@ TEST(Text, RandomHexDiffersEachTime) {
 TEST(Text, Utf8IsCheckedToTheLetter) {
   EXPECT_TRUE(IsUtf8("plain"));
   EXPECT_TRUE(IsUtf8("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x90\x89"));
-  for (const char* bad : {"\x80", "\xC0\xAF", "\xE0\x80\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xC3", "\xE2\x82", "\xFF"}) {
+  for (const char* bad :
+       {"\x80", "\xC0\xAF", "\xE0\x80\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xC3", "\xE2\x82", "\xFF"}) {
     EXPECT_FALSE(IsUtf8(bad)) << bad;
   }
 }
 
 TEST(Text, ResourceNamesAreSafeAsFileNames) {
   for (const char* good : {"a", "kjv", "run-2.1_b", "0"}) EXPECT_TRUE(IsResourceName(good)) << good;
-  for (const char* bad : {"", ".", "..", "-a", "A", "a/b", "a b", "a\n"}) EXPECT_FALSE(IsResourceName(bad)) << bad;
+  for (const char* bad : {"", ".", "..", "-a", "A", "a/b", "a b", "a\n"})
+    EXPECT_FALSE(IsResourceName(bad)) << bad;
   EXPECT_FALSE(IsResourceName(std::string(65, 'a')));
 }
 
 TEST(Files, AnAtomicWriteReplacesTheWholeFileAndKeepsItsMode) {
-  testing::TempDirectory folder;
+  TempDirectory folder;
   const std::string path = folder.path() + "/token";
   ASSERT_TRUE(WriteFileAtomically(path, "old", 0600).ok());
   ASSERT_TRUE(WriteFileAtomically(path, "new", 0600).ok());
@@ -61,7 +63,8 @@ TEST(Files, AnAtomicWriteReplacesTheWholeFileAndKeepsItsMode) {
   struct stat info;
   ASSERT_EQ(stat(path.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0600u);
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1) << "a temporary file stayed";
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1)
+      << "a temporary file stayed";
 }
 
 TEST(Files, ErrorsNameTheFile) {
@@ -72,7 +75,7 @@ TEST(Files, ErrorsNameTheFile) {
 }
 
 TEST(Files, ALockIsExclusiveUntilReleased) {
-  testing::TempDirectory folder;
+  TempDirectory folder;
   const std::string path = folder.path() + "/lock";
   {
     auto first = FileLock::Acquire(path, "in use");

@@ -54,7 +54,8 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes
   if (descriptor < 0) return ErrnoStatus(errno, absl::StrFormat("create %s", temporary));
   absl::Cleanup remover = [&] { unlink(temporary.c_str()); };
   absl::Status status = WriteAll(descriptor, bytes, temporary);
-  if (status.ok() && fsync(descriptor) != 0) status = ErrnoStatus(errno, absl::StrFormat("sync %s", temporary));
+  if (status.ok() && fsync(descriptor) != 0)
+    status = ErrnoStatus(errno, absl::StrFormat("sync %s", temporary));
   close(descriptor);
   BDH_RETURN_IF_ERROR(status);
   if (rename(temporary.c_str(), path.c_str()) != 0) {

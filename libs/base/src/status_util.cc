@@ -18,19 +18,29 @@ absl::Status Annotate(const absl::Status& status, std::string_view doing) {
 absl::Status ErrnoStatus(int error_number, std::string_view doing) {
   absl::StatusCode code = absl::StatusCode::kInternal;
   switch (error_number) {
-    case ENOENT: code = absl::StatusCode::kNotFound; break;
+    case ENOENT:
+      code = absl::StatusCode::kNotFound;
+      break;
     case EACCES:
     case EPERM:
-    case EROFS: code = absl::StatusCode::kPermissionDenied; break;
+    case EROFS:
+      code = absl::StatusCode::kPermissionDenied;
+      break;
     case ENOSPC:
     case EDQUOT:
     case EMFILE:
     case ENFILE:
-    case ENOMEM: code = absl::StatusCode::kResourceExhausted; break;
-    case EEXIST: code = absl::StatusCode::kAlreadyExists; break;
+    case ENOMEM:
+      code = absl::StatusCode::kResourceExhausted;
+      break;
+    case EEXIST:
+      code = absl::StatusCode::kAlreadyExists;
+      break;
     case ENOTDIR:
     case EISDIR:
-    case EINVAL: code = absl::StatusCode::kInvalidArgument; break;
+    case EINVAL:
+      code = absl::StatusCode::kInvalidArgument;
+      break;
   }
   return absl::Status(code, absl::StrFormat("%s: %s", doing, std::generic_category().message(error_number)));
 }

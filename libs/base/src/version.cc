@@ -2,6 +2,8 @@
 
 namespace bdh {
 
-const char* Version() { return BDH_VERSION; }
+const char* Version() {
+  return BDH_VERSION;
+}
 
 }  // namespace bdh

@@ -59,15 +59,18 @@ http::response<http::string_body> Answer(const State& state, const http::request
 // One request, one answer, closed.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(tcp::socket socket, State& state) : stream_(std::move(socket)), state_(state) { ++state_.connections; }
+  Session(tcp::socket socket, State& state) : stream_(std::move(socket)), state_(state) {
+    ++state_.connections;
+  }
   ~Session() { --state_.connections; }
 
   void Run() {
     parser_.header_limit(kMaxRequestBytes);
     stream_.expires_after(kTimeout);
-    http::async_read_header(stream_, buffer_, parser_, [self = shared_from_this()](beast::error_code error, size_t) {
-      if (!error) self->Reply();
-    });
+    http::async_read_header(stream_, buffer_, parser_,
+                            [self = shared_from_this()](beast::error_code error, size_t) {
+                              if (!error) self->Reply();
+                            });
   }
 
  private:
@@ -95,7 +98,8 @@ struct AdminServer::Impl {
     acceptor.async_accept([this](beast::error_code error, tcp::socket socket) {
       if (error == asio::error::operation_aborted) return;
       // Over the limit the socket closes here: a probe tries again, a flood gets nothing.
-      if (!error && state.connections < kMaxConnections) std::make_shared<Session>(std::move(socket), state)->Run();
+      if (!error && state.connections < kMaxConnections)
+        std::make_shared<Session>(std::move(socket), state)->Run();
       Accept();
     });
   }
@@ -137,7 +141,11 @@ AdminServer::~AdminServer() {
   impl_->thread.join();
 }
 
-const std::string& AdminServer::address() const { return impl_->address; }
-void AdminServer::SetReady(bool ready) { impl_->state.ready = ready; }
+const std::string& AdminServer::address() const {
+  return impl_->address;
+}
+void AdminServer::SetReady(bool ready) {
+  impl_->state.ready = ready;
+}
 
 }  // namespace bdh::mesh

@@ -1,10 +1,10 @@
 #include "bdh/mesh/daemon.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -45,20 +45,25 @@ sigset_t BlockStopSignals() {
   return signals;
 }
 
-// Sends SIGTERM to this process when `parent` dies, so that a mesh whose supervisor was killed drains.
-// A pidfd, not PR_SET_PDEATHSIG: that one fires when the parent's *thread* ends.
-void FollowParent(pid_t parent) {
+// Returns when `parent` is gone. A pidfd, not PR_SET_PDEATHSIG: that one fires when the parent's *thread*
+// ends. Where the kernel has no pidfd, asking once a second will do.
+void WaitForDeath(pid_t parent) {
   const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, parent, 0));
   if (descriptor < 0) {
-    BDH_LOG(WARNING) << "supervisor is gone already pid=" << parent;
-    kill(getpid(), SIGTERM);
+    while (kill(parent, 0) == 0 || errno == EPERM) std::this_thread::sleep_for(std::chrono::seconds(1));
     return;
   }
-  std::thread([descriptor] {
-    pollfd watched{descriptor, POLLIN, 0};
-    while (poll(&watched, 1, -1) < 0) {
-    }
-    BDH_LOG(WARNING) << "supervisor died; draining";
+  pollfd watched{descriptor, POLLIN, 0};
+  while (poll(&watched, 1, -1) < 0) {
+  }
+  close(descriptor);
+}
+
+// A mesh whose supervisor was killed drains instead of staying behind.
+void FollowParent(pid_t parent) {
+  std::thread([parent] {
+    WaitForDeath(parent);
+    BDH_LOG(WARNING) << "supervisor is gone, draining pid=" << parent;
     kill(getpid(), SIGTERM);
   }).detach();
 }
@@ -95,15 +100,17 @@ int Fail(const DaemonSpec& spec, const absl::Status& status, int code) {
   return code;
 }
 
-int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& ready_file, const sigset_t& signals) {
+int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& ready_file,
+          const sigset_t& signals) {
   const auto token = ReadToken(config.mesh());
   if (!token.ok()) return Fail(spec, token.status(), kExitUsage);
   auto daemon = spec.start(config, *token);
   if (!daemon.ok()) return Fail(spec, daemon.status(), kExitFailed);
-  BDH_LOG(INFO) << "started daemon=" << spec.name << " version=" << Version() << " address=" << (*daemon)->address()
-                << " admin=" << (*daemon)->admin_address();
+  BDH_LOG(INFO) << "started daemon=" << spec.name << " version=" << Version()
+                << " address=" << (*daemon)->address() << " admin=" << (*daemon)->admin_address();
   if (!ready_file.empty()) {
-    if (const auto status = WriteReadyFile(ready_file, **daemon); !status.ok()) return Fail(spec, status, kExitFailed);
+    if (const auto status = WriteReadyFile(ready_file, **daemon); !status.ok())
+      return Fail(spec, status, kExitFailed);
   }
   FollowParentFromEnvironment();
   DrainOnSignal(**daemon, signals, absl::Seconds(config.mesh().drain_timeout_seconds()));
@@ -122,9 +129,9 @@ absl::StatusOr<std::string> ReadToken(const v1::MeshConfig& mesh) {
   }
   // Group is allowed: Kubernetes mounts secrets as 0640 for fsGroup.
   if ((info.st_mode & S_IRWXO) != 0) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "mesh.token_file %s can be read by everybody (mode %04o); run: chmod 600 %s", mesh.token_file(),
-        info.st_mode & 07777, mesh.token_file()));
+    return absl::FailedPreconditionError(
+        absl::StrFormat("mesh.token_file %s can be read by everybody (mode %04o); run: chmod 600 %s",
+                        mesh.token_file(), info.st_mode & 07777, mesh.token_file()));
   }
   BDH_ASSIGN_OR_RETURN(std::string token, ReadFile(mesh.token_file()));
   absl::StripAsciiWhitespace(&token);
@@ -142,15 +149,20 @@ int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
   const sigset_t signals = BlockStopSignals();
   CLI::App app(spec.summary, spec.name);
   Flags flags;
-  app.add_option("--config", flags.config.file, "YAML or JSON file; without it the defaults hold")->type_name("FILE");
-  app.add_option("--set", flags.config.sets, "Override one key, e.g. --set mesh.token_file=token; may be repeated")
-      ->type_name("KEY=VALUE")->allow_extra_args(false);
-  app.add_option("--ready-file", flags.ready_file, "Write pid and addresses there (JSON) once started")->type_name("FILE");
+  app.add_option("--config", flags.config.file, "YAML or JSON file; without it the defaults hold")
+      ->type_name("FILE");
+  app.add_option("--set", flags.config.sets,
+                 "Override one key, e.g. --set mesh.token_file=token; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  app.add_option("--ready-file", flags.ready_file, "Write pid and addresses there (JSON) once started")
+      ->type_name("FILE");
   app.add_flag("--print-config", flags.print_config, "Print the effective configuration and leave");
   app.set_version_flag("--version", absl::StrFormat("%s %s", spec.name, Version()));
-  app.footer("Variables BDH_SECTION_KEY override the file, --set overrides both.\n"
-             "SIGTERM drains within mesh.drain_timeout_seconds; a second one leaves at once.\n"
-             "Exit codes: 0 drained, 1 could not start, 2 bad flags or configuration, 3 forced to leave.");
+  app.footer(
+      "Variables BDH_SECTION_KEY override the file, --set overrides both.\n"
+      "SIGTERM drains within mesh.drain_timeout_seconds; a second one leaves at once.\n"
+      "Exit codes: 0 drained, 1 could not start, 2 bad flags or configuration, 3 forced to leave.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -32,9 +32,10 @@ absl::Status Gate::CheckToken(const grpc::ServerContext& context) const {
   const auto& metadata = context.client_metadata();
   const auto found = metadata.find("authorization");
   if (found == metadata.end()) {
-    return absl::UnauthenticatedError(absl::StrFormat(
-        "%s wants the mesh token and the call carries none; pass --data with the mesh's folder, or set mesh.token_file",
-        daemon_));
+    return absl::UnauthenticatedError(
+        absl::StrFormat("%s wants the mesh token and the call carries none; pass --data with the mesh's "
+                        "folder, or set mesh.token_file",
+                        daemon_));
   }
   if (!SameSecret({found->second.data(), found->second.size()}, expected_)) {
     return absl::UnauthenticatedError(absl::StrFormat(
@@ -49,7 +50,9 @@ grpc::Status Gate::Finish(std::string_view method, absl::Duration took, const ab
       .Counter("bdh_rpc_handled_total", "Calls handled, by method and outcome.",
                {{"method", name}, {"code", absl::StatusCodeToString(status.code())}})
       .Increment();
-  metrics_.Seconds("bdh_rpc_handling_seconds", "Time a call took, streams from first to last message.", {{"method", name}})
+  metrics_
+      .Seconds("bdh_rpc_handling_seconds", "Time a call took, streams from first to last message.",
+               {{"method", name}})
       .Observe(absl::ToDoubleSeconds(took));
   if (WorthAWarning(status.code())) {
     BDH_LOG(WARNING) << "call failed method=" << name << " took_ms=" << absl::ToInt64Milliseconds(took)

@@ -1,0 +1,193 @@
+// What every daemon owes to the mesh, shown on a real server over real sockets: the token is demanded, health
+// and readiness tell the truth, limits hold, garbage does no harm, and errors are sentences.
+
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <boost/asio/connect.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
+#include "bdh/base/file.h"
+#include "bdh/mesh/daemon.h"
+#include "bdh/mesh/grpc_status.h"
+#include "bdh/mesh/peer.h"
+#include "bdh/mesh/server.h"
+#include "bdh/testing/status_matchers.h"
+#include "bdh/testing/temp_directory.h"
+#include "bdh/v1/mesh.grpc.pb.h"
+
+namespace bdh::mesh {
+namespace {
+
+using boost::asio::ip::tcp;
+
+// What a socket at `address` answers to `bytes`, until it closes.
+std::string Send(const std::string& address, const std::string& bytes) {
+  boost::asio::io_context context;
+  tcp::socket socket(context);
+  const size_t colon = address.rfind(':');
+  boost::asio::connect(socket,
+                       tcp::resolver(context).resolve(address.substr(0, colon), address.substr(colon + 1)));
+  boost::asio::write(socket, boost::asio::buffer(bytes));
+  boost::system::error_code error;
+  std::string answer;
+  boost::asio::read(socket, boost::asio::dynamic_buffer(answer), error);
+  return answer;
+}
+
+std::string Get(const std::string& address, const std::string& path) {
+  return Send(address, absl::StrFormat("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path));
+}
+
+class MeshServerTest : public testing::Test {
+ protected:
+  void SetUp() override { server_ = Start("right-token", "127.0.0.1:0"); }
+
+  std::unique_ptr<Server> Start(const std::string& token, const std::string& address) {
+    gate_ = std::make_unique<Gate>("bdh-test", token, metrics_);
+    auto server = Server::Start({.daemon = "bdh-test",
+                                 .address = address,
+                                 .gate = gate_.get(),
+                                 .metrics = &metrics_,
+                                 .key_figure = [] { return std::string("7 things"); }});
+    EXPECT_TRUE(server.ok()) << server.status();
+    return server.ok() ? *std::move(server) : nullptr;
+  }
+
+  absl::StatusOr<v1::GetStatusResponse> Status(const std::string& token) {
+    const Peer peer("bdh-test", server_->address(), token);
+    const auto stub = v1::MeshService::NewStub(peer.channel());
+    return peer.Call(*stub, &v1::MeshService::Stub::GetStatus, v1::GetStatusRequest(), absl::Seconds(5));
+  }
+
+  telemetry::Metrics metrics_;
+  std::unique_ptr<Gate> gate_;
+  std::unique_ptr<Server> server_;
+};
+
+TEST_F(MeshServerTest, TheStatusSaysWhoAndHow) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto before, Status("right-token"));
+  EXPECT_FALSE(before.ready());
+  server_->SetReady(true);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto status, Status("right-token"));
+  EXPECT_EQ(status.daemon(), "bdh-test");
+  EXPECT_EQ(status.address(), server_->address());
+  EXPECT_EQ(status.key_figure(), "7 things");
+  EXPECT_EQ(status.pid(), getpid());
+  EXPECT_TRUE(status.ready());
+}
+
+TEST_F(MeshServerTest, AWrongOrMissingTokenIsRefusedInASentence) {
+  const auto missing = Status("").status();
+  EXPECT_EQ(missing.code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_TRUE(absl::StrContains(missing.message(), "the call carries none")) << missing;
+  for (const char* wrong : {"wrong-token", "right-toke", "right-token2"}) {
+    const auto status = Status(wrong).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnauthenticated);
+    EXPECT_TRUE(absl::StrContains(status.message(), "does not accept this mesh token")) << status;
+  }
+}
+
+TEST_F(MeshServerTest, ReadinessIsTheSameOnBothPorts) {
+  EXPECT_TRUE(absl::StrContains(Get(server_->admin_address(), "/readyz"), "503")) << "not ready at start";
+  server_->SetReady(true);
+  EXPECT_TRUE(absl::StrContains(Get(server_->admin_address(), "/readyz"), "200 OK"));
+  EXPECT_TRUE(absl::StrContains(Get(server_->admin_address(), "/healthz"), "200 OK"));
+  server_->Shutdown(absl::ZeroDuration());
+  EXPECT_TRUE(absl::StrContains(Get(server_->admin_address(), "/readyz"), "503")) << "draining";
+}
+
+TEST_F(MeshServerTest, MetricsCountTheCalls) {
+  BDH_ASSERT_OK(Status("right-token"));
+  ASSERT_FALSE(Status("wrong").ok());
+  const std::string page = Get(server_->admin_address(), "/metrics");
+  EXPECT_TRUE(absl::StrContains(page, "bdh_rpc_handled_total{code=\"OK\",method=\"GetStatus\"} 1")) << page;
+  EXPECT_TRUE(
+      absl::StrContains(page, "bdh_rpc_handled_total{code=\"UNAUTHENTICATED\",method=\"GetStatus\"} 1"));
+  EXPECT_TRUE(absl::StrContains(page, "bdh_rpc_handling_seconds_count{method=\"GetStatus\"} 2"));
+}
+
+TEST_F(MeshServerTest, TheAdminPortAnswersOnlyWhatItServes) {
+  EXPECT_TRUE(absl::StrContains(Get(server_->admin_address(), "/etc/passwd"), "404"));
+  EXPECT_TRUE(
+      absl::StrContains(Send(server_->admin_address(), "POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), "405"));
+  EXPECT_EQ(Send(server_->admin_address(), "\x01\x02garbage\r\n\r\n"), "");
+  EXPECT_EQ(Send(server_->admin_address(), "GET /" + std::string(100000, 'a')), "");
+  EXPECT_TRUE(absl::StrContains(Get(server_->admin_address(), "/healthz"), "200 OK"))
+      << "alive after garbage";
+}
+
+TEST_F(MeshServerTest, GarbageOnTheGrpcPortDoesNoHarm) {
+  Send(server_->address(), "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  BDH_EXPECT_OK(Status("right-token"));
+}
+
+TEST_F(MeshServerTest, ATakenPortIsNamed) {
+  Gate gate("bdh-second", "", metrics_);
+  const auto second = Server::Start(
+      {.daemon = "bdh-second", .address = server_->address(), .gate = &gate, .metrics = &metrics_});
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(absl::StrContains(second.status().message(), server_->address())) << second.status();
+  const auto admin = Server::Start({.daemon = "bdh-second",
+                                    .admin_address = server_->admin_address(),
+                                    .gate = &gate,
+                                    .metrics = &metrics_});
+  EXPECT_EQ(admin.status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(MeshServerTest, APeerThatIsGoneIsNamedWithItsAddress) {
+  const std::string address = server_->address();
+  const Peer peer("bdh-test", address, "right-token");
+  const auto stub = v1::MeshService::NewStub(peer.channel());
+  server_.reset();
+  const auto status =
+      peer.Call(*stub, &v1::MeshService::Stub::GetStatus, v1::GetStatusRequest(), absl::Seconds(5)).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(
+      absl::StrContains(status.message(), absl::StrFormat("bdh-test at %s does not answer", address)));
+}
+
+TEST_F(MeshServerTest, APeerComesBackWithItsDaemon) {
+  const std::string address = server_->address();
+  const Peer peer("bdh-test", address, "");
+  const auto stub = v1::MeshService::NewStub(peer.channel());
+  server_.reset();
+  EXPECT_FALSE(
+      peer.Call(*stub, &v1::MeshService::Stub::GetStatus, v1::GetStatusRequest(), absl::Seconds(1)).ok());
+  server_ = Start("", address);
+  BDH_EXPECT_OK(peer.Call(*stub, &v1::MeshService::Stub::GetStatus, v1::GetStatusRequest(), absl::Seconds(10),
+                          /*wait_for_ready=*/true));
+}
+
+TEST(GrpcStatus, CodeAndMessageGoThroughUnchanged) {
+  for (int code = 0; code <= 16; ++code) {
+    const absl::Status status(static_cast<absl::StatusCode>(code), code == 0 ? "" : "why");
+    EXPECT_EQ(FromGrpc(ToGrpc(status)), status);
+  }
+}
+
+TEST(Token, IsReadFromAPrivateFileOnly) {
+  TempDirectory folder;
+  v1::MeshConfig mesh;
+  BDH_ASSERT_OK_AND_ASSIGN(const std::string none, ReadToken(mesh));
+  EXPECT_EQ(none, "");
+  mesh.set_token_file(folder.path() + "/token");
+  EXPECT_EQ(ReadToken(mesh).status().code(), absl::StatusCode::kNotFound);
+  BDH_ASSERT_OK(WriteFileAtomically(mesh.token_file(), "secret\n", 0600));
+  BDH_ASSERT_OK_AND_ASSIGN(const std::string token, ReadToken(mesh));
+  EXPECT_EQ(token, "secret");
+  ASSERT_EQ(chmod(mesh.token_file().c_str(), 0644), 0);
+  const auto open = ReadToken(mesh).status();
+  EXPECT_TRUE(absl::StrContains(open.message(), "chmod 600")) << open;
+  for (const char* bad : {"", "\n", "two\nlines", "sp ace"}) {
+    BDH_ASSERT_OK(WriteFileAtomically(mesh.token_file(), bad, 0600));
+    EXPECT_FALSE(ReadToken(mesh).ok()) << bad;
+  }
+}
+
+}  // namespace
+}  // namespace bdh::mesh

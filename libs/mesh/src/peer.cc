@@ -15,7 +15,8 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address, int max_messa
   arguments.SetMaxReceiveMessageSize(max_message_bytes);
   arguments.SetMaxSendMessageSize(max_message_bytes);
   arguments.SetLoadBalancingPolicyName("round_robin");
-  // A daemon that restarts is back within a second; the default back-off of up to two minutes would hide that.
+  // A daemon that restarts is back within a second; the default back-off of up to two minutes would hide
+  // that.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
@@ -47,11 +48,15 @@ absl::Status Peer::Outcome(const grpc::Status& status) const {
       return absl::UnavailableError(
           absl::StrFormat("%s at %s does not answer (%s)", daemon_, address_, status.error_message()));
     case grpc::StatusCode::DEADLINE_EXCEEDED:
-      return absl::DeadlineExceededError(absl::StrFormat("%s at %s took too long to answer", daemon_, address_));
+      return absl::DeadlineExceededError(
+          absl::StrFormat("%s at %s took too long to answer", daemon_, address_));
     case grpc::StatusCode::UNIMPLEMENTED:
-      return absl::UnimplementedError(absl::StrFormat("%s at %s does not know this call: it is an older version, or "
-                                                      "another daemon", daemon_, address_));
-    default: return FromGrpc(status);
+      return absl::UnimplementedError(
+          absl::StrFormat("%s at %s does not know this call: it is an older version, or "
+                          "another daemon",
+                          daemon_, address_));
+    default:
+      return FromGrpc(status);
   }
 }
 

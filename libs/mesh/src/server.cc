@@ -19,7 +19,8 @@ namespace bdh::mesh {
 
 class MeshServiceImpl final : public v1::MeshService::Service {
  public:
-  MeshServiceImpl(const Server& server, std::string daemon, const Gate& gate, std::function<std::string()> key_figure)
+  MeshServiceImpl(const Server& server, std::string daemon, const Gate& gate,
+                  std::function<std::string()> key_figure)
       : server_(server), daemon_(std::move(daemon)), gate_(gate), key_figure_(std::move(key_figure)) {}
 
   void SetReady(bool ready) { ready_ = ready; }
@@ -105,7 +106,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   return server;
 }
 
-Server::~Server() { Shutdown(absl::ZeroDuration()); }
+Server::~Server() {
+  Shutdown(absl::ZeroDuration());
+}
 
 void Server::SetReady(bool ready) {
   mesh_service_->SetReady(ready);

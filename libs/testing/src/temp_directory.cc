@@ -7,9 +7,10 @@
 
 #include "bdh/base/log.h"
 
-namespace bdh::testing {
+namespace bdh {
 
-TempDirectory::TempDirectory() : path_((std::filesystem::temp_directory_path() / "bdh-test-XXXXXX").string()) {
+TempDirectory::TempDirectory()
+    : path_((std::filesystem::temp_directory_path() / "bdh-test-XXXXXX").string()) {
   BDH_CHECK(mkdtemp(path_.data()) != nullptr) << path_;
 }
 
@@ -18,4 +19,4 @@ TempDirectory::~TempDirectory() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-}  // namespace bdh::testing
+}  // namespace bdh

@@ -43,9 +43,8 @@ inline constexpr LogSeverity kERROR = LogSeverity::kError;
 #define BDH_LOG(severity) \
   ::bdh::log_internal::Message(__FILE__, __LINE__, ::bdh::log_internal::k##severity).stream()
 
-#define BDH_CHECK(condition)                                                                     \
-  (condition) ? (void)0                                                                          \
-              : ::bdh::log_internal::Voidify() &                                                 \
-                    ::bdh::log_internal::Message(__FILE__, __LINE__, ::bdh::LogSeverity::kFatal) \
-                            .stream()                                                            \
+#define BDH_CHECK(condition)                                                                              \
+  (condition) ? (void)0                                                                                   \
+              : ::bdh::log_internal::Voidify() &                                                          \
+                    ::bdh::log_internal::Message(__FILE__, __LINE__, ::bdh::LogSeverity::kFatal).stream() \
                         << "check failed: " #condition " "

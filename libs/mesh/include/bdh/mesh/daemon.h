@@ -1,7 +1,8 @@
 // What a daemon's main() is: flags, configuration, start, signals, drain.
 //
 //   int main(int argc, char** argv) {
-//     return bdh::mesh::RunDaemon(argc, argv, {.name = "bdh-inference", .summary = "Decodes.", .start = Start});
+//     return bdh::mesh::RunDaemon(argc, argv, {.name = "bdh-inference", .summary = "Decodes.", .start =
+//     Start});
 //   }
 #pragma once
 
@@ -31,17 +32,19 @@ struct DaemonSpec {
   std::string name;     // "bdh-inference"
   std::string summary;  // First lines of --help.
   // `token` is what mesh.token_file holds, or empty.
-  std::function<absl::StatusOr<std::unique_ptr<Daemon>>(const v1::Config& config, const std::string& token)> start;
+  std::function<absl::StatusOr<std::unique_ptr<Daemon>>(const v1::Config& config, const std::string& token)>
+      start;
 };
 
-// Parses --config, --set, --ready-file, --print-config, --version and --help; loads the configuration; starts;
-// writes the ready file (JSON: pid, address, admin_address, public_address); waits for SIGTERM or SIGINT;
-// drains. A second signal leaves at once. Exit codes: 0 drained; 1 could not start; 2 bad flags or
-// configuration; 3 forced by a second signal. If BDH_PARENT_PID is set the daemon drains when that process dies.
+// Parses --config, --set, --ready-file, --print-config, --version and --help; loads the configuration;
+// starts; writes the ready file (JSON: pid, address, admin_address, public_address); waits for SIGTERM or
+// SIGINT; drains. A second signal leaves at once. Exit codes: 0 drained; 1 could not start; 2 bad flags or
+// configuration; 3 forced by a second signal. If BDH_PARENT_PID is set the daemon drains when that process
+// dies.
 int RunDaemon(int argc, char** argv, const DaemonSpec& spec);
 
-// The token in `mesh.token_file`, or "" when none is configured. FailedPreconditionError: the file is readable
-// by others.
+// The token in `mesh.token_file`, or "" when none is configured. FailedPreconditionError: the file is
+// readable by others.
 absl::StatusOr<std::string> ReadToken(const v1::MeshConfig& mesh);
 
 }  // namespace bdh::mesh

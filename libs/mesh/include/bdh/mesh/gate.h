@@ -1,6 +1,7 @@
 // The one door every RPC handler of a daemon goes through.
 //
-//   grpc::Status ListTags(grpc::ServerContext* context, const Request* request, Response* response) override {
+//   grpc::Status ListTags(grpc::ServerContext* context, const Request* request, Response* response) override
+//   {
 //     return gate_.Run(*context, "ListTags", [&] { return List(*request, *response); });   // absl::Status
 //   }
 #pragma once

@@ -2,7 +2,8 @@
 //
 //   mesh::Peer store("bdh-checkpoint-store", config.mesh().checkpoint_store(), token);
 //   auto stub = v1::CheckpointStoreService::NewStub(store.channel());
-//   BDH_ASSIGN_OR_RETURN(auto tags, store.Call(*stub, &Stub::ListTags, v1::ListTagsRequest(), absl::Seconds(5)));
+//   BDH_ASSIGN_OR_RETURN(auto tags, store.Call(*stub, &Stub::ListTags, v1::ListTagsRequest(),
+//   absl::Seconds(5)));
 #pragma once
 
 #include <memory>

@@ -26,15 +26,15 @@ class MeshServiceImpl;
 class Server {
  public:
   struct Options {
-    std::string daemon;                          // "bdh-inference"
-    std::string address = "127.0.0.1:0";         // Port 0 picks a free one; see address().
-    std::string admin_address = "127.0.0.1:0";   // Empty: no admin port.
-    std::vector<grpc::Service*> services;        // Outlive the server.
-    const Gate* gate = nullptr;                  // Outlives the server.
-    telemetry::Metrics* metrics = nullptr;       // Outlives the server.
-    std::function<std::string()> key_figure;     // One phrase for `bdhctl status`; any thread.
+    std::string daemon = "";                       // "bdh-inference"
+    std::string address = "127.0.0.1:0";           // Port 0 picks a free one; see address().
+    std::string admin_address = "127.0.0.1:0";     // Empty: no admin port.
+    std::vector<grpc::Service*> services = {};     // Outlive the server.
+    const Gate* gate = nullptr;                    // Outlives the server.
+    telemetry::Metrics* metrics = nullptr;         // Outlives the server.
+    std::function<std::string()> key_figure = {};  // One phrase for `bdhctl status`; any thread.
     int max_message_bytes = 8 << 20;
-    int max_threads = 256;                       // Handlers at once; one more call is RESOURCE_EXHAUSTED.
+    int max_threads = 256;  // Handlers at once; one more call is RESOURCE_EXHAUSTED.
   };
 
   // UnavailableError: cannot listen there.

@@ -2,7 +2,7 @@
 
 #include <string>
 
-namespace bdh::testing {
+namespace bdh {
 
 // A fresh directory, removed with the object, so tests can run in parallel.
 class TempDirectory {
@@ -17,4 +17,4 @@ class TempDirectory {
   std::string path_;
 };
 
-}  // namespace bdh::testing
+}  // namespace bdh
