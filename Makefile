@@ -1,0 +1,44 @@
+# Everything a person does here, by name. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+JOBS ?= $(shell nproc)
+PRESET ?= release
+BUILD := $(if $(filter release,$(PRESET)),build,build/$(PRESET))
+
+.PHONY: help setup build quickstart test soak bench lint format sanitize clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing (Debian 12; root or sudo)
+	@deploy/setup/debian.sh
+
+build: setup ## Build everything into build/bin (PRESET=dev|asan|tsan|clang for another light)
+	@cmake --preset $(PRESET) -Wno-dev > /dev/null || cmake --preset $(PRESET)
+	@cmake --build --preset $(PRESET) -j $(JOBS)
+
+quickstart: build ## Start the mesh, train a small model on the King James Bible, serve it, ask it
+	@deploy/quickstart.sh
+
+test: build ## Build and pass all tests
+	@ctest --preset $(PRESET)
+
+soak: build ## The long versions of the fault tests
+	@BDH_SOAK=1 ctest --preset $(PRESET) -L faults
+
+bench: build ## Run the benchmarks (each compares two things in one run and prints the ratio)
+	@set -e; for bench in $(BUILD)/tests/bench/*_bench; do echo "== $$(basename $$bench)"; $$bench; done
+
+lint: ## Check the format of every source, and clang-tidy on what changed against BASE (default HEAD~1)
+	@BDH_LINT_TOOLS=1 deploy/setup/debian.sh
+	@deploy/lint.sh $(BASE)
+
+format: ## Rewrite every source in the house format
+	@git ls-files '*.cc' '*.h' | xargs $(shell command -v clang-format-14 || echo clang-format) -i
+
+sanitize: setup ## Build and test under ASan+UBSan, then TSan
+	@cmake --workflow --preset asan
+	@cmake --preset tsan && cmake --build --preset tsan -j $(JOBS) && ctest --preset tsan
+
+clean: ## Delete build/
+	@rm -rf build
