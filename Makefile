@@ -38,7 +38,7 @@ format: ## Rewrite every source in the house format
 
 sanitize: setup ## Build and test under ASan+UBSan, then TSan
 	@cmake --workflow --preset asan
-	@cmake --preset tsan && cmake --build --preset tsan -j $(JOBS) && ctest --preset tsan
+	@cmake --preset tsan && cmake --build --preset tsan --target tsan_tests -j $(JOBS) && ctest --preset tsan
 
 clean: ## Delete build/
 	@rm -rf build

@@ -8,6 +8,7 @@
 # PCH reuses one precompiled header of that kind; a file that includes torch/torch.h takes 25 s without.
 # WHOLE registers the binary as one test instead of one a case, for cases that are slow to set up.
 include(GoogleTest)
+add_custom_target(tsan_tests COMMENT "Everything labelled tsan")
 
 function(_bdh_target NAME)
   cmake_parse_arguments(A "" "PCH" "DEPS;PRIVATE_DEPS" ${ARGN})
@@ -57,6 +58,9 @@ function(bdh_test NAME)
   target_compile_definitions(${NAME} PRIVATE
     BDH_SOURCE_DIR="${CMAKE_SOURCE_DIR}" BDH_BIN_DIR="${CMAKE_BINARY_DIR}/bin")
   _bdh_target(${NAME} PCH ${A_PCH})
+  if("tsan" IN_LIST A_LABELS)
+    add_dependencies(tsan_tests ${NAME})
+  endif()
   if(A_WHOLE)
     add_test(NAME ${NAME} COMMAND ${NAME})
     set_tests_properties(${NAME} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
