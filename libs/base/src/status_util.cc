@@ -28,6 +28,7 @@ absl::Status ErrnoStatus(int error_number, std::string_view doing) {
       break;
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
     case EMFILE:
     case ENFILE:
     case ENOMEM:
