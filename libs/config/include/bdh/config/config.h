@@ -23,7 +23,8 @@ struct LoadOptions {
 };
 
 // Reads, overrides, checks, and fills in the defaults of every field not given.
-// InvalidArgumentError: "file:line:column: train.max_stepps: unknown key; did you mean max_steps?" and the like.
+// InvalidArgumentError: "file:line:column: train.max_stepps: unknown key; did you mean max_steps?" and the
+// like.
 absl::StatusOr<v1::Config> Load(const LoadOptions& options);
 
 // Reads YAML text into any message of the schema, without defaults. `origin` names it in errors.

@@ -1,1 +1,0 @@
-#include "bdh/config/config.h"
