@@ -95,7 +95,7 @@ absl::Status ReadSection(const Node& node, const std::string& path, const Origin
   for (const auto& [key, value] : node.pairs) {
     if (key->kind != Kind::kScalar) return Error(origin.Place(*key), name, "has a key that is not text");
     const std::string key_path = JoinPath(path, KeyText(*key));
-    if (const auto [first, is_new] = seen.emorigin.Place(key->text, key); !is_new) {
+    if (const auto [first, is_new] = seen.emplace(key->text, key); !is_new) {
       return Error(origin.Place(*key), key_path,
                    absl::StrFormat("given twice; first on line %d", first->second->line));
     }
