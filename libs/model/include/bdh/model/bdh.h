@@ -1,5 +1,6 @@
-// BDH as a LibTorch module, equal to the reference in every number: for training, and as the oracle of others.
-// Includes torch: only model, training, bdh-trainer-worker and bdh-lab may include this, with PCH torch.
+// BDH as a LibTorch module, equal to the reference in every number: for training, and as the oracle of
+// others. Includes torch: only model, training, bdh-trainer-worker and bdh-lab may include this, with PCH
+// torch.
 #pragma once
 
 #include <torch/torch.h>
@@ -9,7 +10,7 @@
 namespace bdh::model {
 
 // Parameters carry the names of the reference (embed.weight, encoder, encoder_v, decoder, lm_head) and are
-// drawn from normal(0, 0.02) with torch's generator.
+// drawn from normal(0, 0.02) with torch's generator. One thread at a time.
 class BdhImpl : public torch::nn::Module {
  public:
   // `config` has passed spec::Validate.
@@ -21,11 +22,17 @@ class BdhImpl : public torch::nn::Module {
   const spec::ModelConfig& config() const { return config_; }
 
  private:
-  torch::Tensor Attention(const torch::Tensor& keys, const torch::Tensor& values, int64_t length);
+  // What the passes read at every position from the positions before it: keys [heads, batch x length, N] and
+  // values [batch, length, n_embd] to [heads, batch x length, n_embd].
+  torch::Tensor Attention(const torch::Tensor& keys, const torch::Tensor& values);
+
+  // The rotation of every pair of neurons at the positions 0 to length - 1, [length, N / 2], complex.
+  torch::Tensor Turns(int64_t length);
 
   const spec::ModelConfig config_;
   torch::nn::Embedding embed_{nullptr};
   torch::Tensor encoder_, encoder_v_, decoder_, lm_head_, frequencies_;
+  torch::Tensor turns_;  // Kept from the last forward: they depend on the position alone.
 };
 TORCH_MODULE(Bdh);
 
