@@ -39,8 +39,8 @@ std::string Quote(const std::string& text) {
   return quoted + "\"";
 }
 
-std::string ScalarText(const Message& message, const FieldDescriptor& field, int index) {
-  if (RuleOf(field).secret()) return "\"***\"";
+std::string ScalarText(const Message& message, const FieldDescriptor& field, int index, Secrets secrets) {
+  if (secrets == Secrets::kHide && RuleOf(field).secret()) return "\"***\"";
   const auto& reflection = *message.GetReflection();
   const bool many = index >= 0;
   switch (field.cpp_type()) {
@@ -74,7 +74,7 @@ std::string ScalarText(const Message& message, const FieldDescriptor& field, int
   }
 }
 
-void Write(const Message& message, const std::string& indent, std::string& out) {
+void Write(const Message& message, const std::string& indent, Secrets secrets, std::string& out) {
   const auto& reflection = *message.GetReflection();
   const Descriptor& type = *message.GetDescriptor();
   for (int i = 0; i < type.field_count(); ++i) {
@@ -85,23 +85,23 @@ void Write(const Message& message, const std::string& indent, std::string& out) 
     out += indent + field.name() + ":";
     if (IsSection(field)) {
       std::string below;
-      Write(reflection.GetMessage(message, &field), indent + "  ", below);
+      Write(reflection.GetMessage(message, &field), indent + "  ", secrets, below);
       out += below.empty() ? " {}\n" : "\n" + below;
     } else if (field.is_repeated()) {
       out += "\n";
       for (int item = 0; item < count; ++item)
-        out += indent + "  - " + ScalarText(message, field, item) + "\n";
+        out += indent + "  - " + ScalarText(message, field, item, secrets) + "\n";
     } else {
-      out += " " + ScalarText(message, field, -1) + "\n";
+      out += " " + ScalarText(message, field, -1, secrets) + "\n";
     }
   }
 }
 
 }  // namespace
 
-std::string ToYaml(const google::protobuf::Message& message) {
+std::string ToYaml(const google::protobuf::Message& message, Secrets secrets) {
   std::string out;
-  Write(message, "", out);
+  Write(message, "", secrets, out);
   return out.empty() ? "{}\n" : out;
 }
 

@@ -40,8 +40,11 @@ void FillDefaults(google::protobuf::Message& message);
 // "train.beta1 is 1.5; want 0 to 0.999999". For messages that came over the wire too.
 absl::Status Validate(const google::protobuf::Message& message, std::string_view path = "");
 
-// As YAML that Load reads back to the same message. Secrets are printed as "***".
-std::string ToYaml(const google::protobuf::Message& message);
+enum class Secrets { kHide, kShow };
+
+// As YAML that Load reads back to the same message. Secrets are printed as "***" unless shown: show them only
+// in a file that nobody else can read.
+std::string ToYaml(const google::protobuf::Message& message, Secrets secrets = Secrets::kHide);
 
 // The process's variables that begin with BDH_.
 std::map<std::string, std::string> Environment();
