@@ -1,0 +1,32 @@
+// The process knows its processors and its BLAS, and setting threads changes OpenBLAS's own count.
+
+#include "bdh/training/threads.h"
+
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+
+namespace bdh::training {
+namespace {
+
+TEST(Threads, ThereIsAtLeastOneCore) {
+  EXPECT_GE(AvailableCores(), 1);
+}
+
+TEST(Threads, TheBlasIsKnownByItsFile) {
+  const Blas blas = LoadedBlas();
+  if (blas.library.empty()) GTEST_SKIP() << "this LibTorch brings its BLAS inside";
+  EXPECT_EQ(blas.library.front(), '/') << blas.library;
+}
+
+TEST(Threads, OpenBlasTakesTheNumber) {
+  using GetThreads = int (*)();
+  void* get = dlsym(RTLD_DEFAULT, "openblas_get_num_threads");
+  if (get == nullptr) GTEST_SKIP() << "no OpenBLAS here";
+  for (const int threads : {1, 2}) {
+    SetBlasThreads(threads);
+    EXPECT_EQ(reinterpret_cast<GetThreads>(get)(), threads);
+  }
+}
+
+}  // namespace
+}  // namespace bdh::training
