@@ -20,7 +20,9 @@ absl::Status Error(const std::string& place, std::string_view sentence) {
 
 // What usually is behind an error of yaml-cpp, whose own words are terse.
 std::string Hint(std::string_view yaml, const YAML::Exception& error) {
-  if (error.msg.find("alias") != std::string::npos) return "; a value that begins with * needs quotes";
+  const bool is_alias = error.msg.find("alias") != std::string::npos ||
+                        error.msg.find("referenced anchor") != std::string::npos;
+  if (is_alias) return "; a value that begins with * needs quotes";
   size_t begin = error.mark.is_null() ? 0 : std::min<size_t>(error.mark.pos, yaml.size());
   begin = begin == 0 ? 0 : yaml.rfind('\n', begin - 1) + 1;  // npos + 1 is 0.
   const size_t text = std::min(yaml.find_first_not_of(" \t", begin), yaml.size());

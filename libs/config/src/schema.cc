@@ -49,10 +49,11 @@ bool LooksLikeInteger(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// Digits, a point and an exponent; keeps "inf", "nan" and hexadecimal away from from_chars.
+// A sign, then digits, a point and an exponent; keeps "inf", "nan" and hexadecimal away from from_chars.
 bool LooksLikeNumber(std::string_view text) {
-  return !text.empty() && text.find_first_not_of("0123456789+-.eE") == std::string_view::npos &&
-         text.find_first_of("0123456789") != std::string_view::npos;
+  if (!text.empty() && (text[0] == '-' || text[0] == '+')) text.remove_prefix(1);
+  return text.find_first_not_of("0123456789+-.eE") == std::string_view::npos &&
+         text.find_first_of("0123456789.") == 0 && text.find_first_of("0123456789") != std::string_view::npos;
 }
 
 enum class Parsed { kOk, kMalformed, kOverflow };
@@ -322,7 +323,7 @@ std::string Nearest(const std::vector<std::string>& candidates, std::string_view
   int best_distance = std::numeric_limits<int>::max();
   for (const std::string& candidate : candidates) {
     const int distance = EditDistance(candidate, word);
-    const int most = static_cast<int>(std::max<size_t>(1, candidate.size() / 3));
+    const int most = static_cast<int>((candidate.size() + 2) / 3);
     if (distance <= most && distance < best_distance) {
       best = candidate;
       best_distance = distance;
