@@ -147,6 +147,8 @@ absl::StatusOr<std::string> ReadToken(const v1::MeshConfig& mesh) {
 
 int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
   const sigset_t signals = BlockStopSignals();
+  setenv("GRPC_VERBOSITY", "NONE",
+         /*overwrite=*/0);  // What gRPC would log we return as errors with a sentence.
   CLI::App app(spec.summary, spec.name);
   Flags flags;
   app.add_option("--config", flags.config.file, "YAML or JSON file; without it the defaults hold")

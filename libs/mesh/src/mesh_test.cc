@@ -32,8 +32,9 @@ std::string Send(const std::string& address, const std::string& bytes) {
   const size_t colon = address.rfind(':');
   boost::asio::connect(socket,
                        tcp::resolver(context).resolve(address.substr(0, colon), address.substr(colon + 1)));
-  boost::asio::write(socket, boost::asio::buffer(bytes));
   boost::system::error_code error;
+  boost::asio::write(socket, boost::asio::buffer(bytes),
+                     error);  // A server that has read enough may close early.
   std::string answer;
   boost::asio::read(socket, boost::asio::dynamic_buffer(answer), error);
   return answer;
