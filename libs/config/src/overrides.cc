@@ -1,10 +1,7 @@
 #include "overrides.h"
 
-#include <regex>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
@@ -43,11 +40,12 @@ std::string VariableName(std::string_view path) {
   return std::string(kPrefix) + absl::AsciiStrToUpper(absl::StrReplaceAll(text, {{".", "_"}}));
 }
 
-// Kubernetes gives every pod such variables for a service called bdh-gateway.
+// Kubernetes gives every pod such variables for a service called bdh-gateway: SERVICE_HOST, SERVICE_PORT,
+// SERVICE_PORT_HTTP, PORT, PORT_8000_TCP, PORT_8000_TCP_ADDR.
 bool IsFromKubernetes(std::string_view rest) {
-  static const std::regex kService(
-      "(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_[A-Z]+(_[A-Z]+)?)?)");
-  return std::regex_match(rest.begin(), rest.end(), kService);
+  if (rest == "SERVICE_HOST" || rest == "SERVICE_PORT" || rest == "PORT") return true;
+  if (rest.starts_with("SERVICE_PORT_")) return true;
+  return rest.starts_with("PORT_") && rest.size() > 5 && absl::ascii_isdigit(rest[5]);
 }
 
 // Whether the variable was meant for a section of the schema.
