@@ -38,9 +38,9 @@ class ContentHash {
 class DatasetBuilder {
  public:
   struct Options {
-    std::string folder;  // Made here; must not exist. What is in it is nothing until Finish() said OK.
-    std::string name;
-    std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
+    std::string folder = "";  // Made here; must not exist. What is in it is nothing until Finish() said OK.
+    std::string name = "";
+    std::shared_ptr<const tokenizer::Tokenizer> tokenizer = nullptr;
     // Share of every document's tail that goes to validation, 0 to 0.5.
     double validation_fraction = 0.1;
     int64_t shard_tokens = int64_t{64} << 20;

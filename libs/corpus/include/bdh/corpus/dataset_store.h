@@ -24,9 +24,9 @@
 namespace bdh::corpus {
 
 struct DatasetSpec {
-  std::string name;
-  std::string tokenizer;  // Empty: "byte".
-  std::optional<double> validation_fraction;
+  std::string name = "";
+  std::string tokenizer = "";                                // Empty: "byte".
+  std::optional<double> validation_fraction = std::nullopt;  // Unset: 0.1.
 };
 
 class DatasetImport;
@@ -35,7 +35,7 @@ class DatasetImport;
 class DatasetStore {
  public:
   struct Options {
-    std::string folder;
+    std::string folder = "";
     int64_t shard_tokens = int64_t{64} << 20;
     int64_t max_dataset_bytes = int64_t{1} << 40;
   };

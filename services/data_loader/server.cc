@@ -1,0 +1,65 @@
+#include "services/data_loader/server.h"
+
+#include <utility>
+
+#include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
+#include "services/data_loader/service.h"
+
+namespace bdh::data_loader {
+namespace {
+
+constexpr char kName[] = "bdh-data-loader";
+// Handlers beside the batch streams, so that a full house still answers what is asked of it.
+constexpr int kOtherThreads = 64;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
+  auto server = std::unique_ptr<Server>(new Server());
+  BDH_ASSIGN_OR_RETURN(server->store_,
+                       corpus::DatasetStore::Open({.folder = options.data_dir,
+                                                   .shard_tokens = options.shard_tokens,
+                                                   .max_dataset_bytes = options.max_dataset_bytes}));
+  server->gate_ = std::make_unique<mesh::Gate>(kName, options.token, server->metrics_);
+  server->service_ =
+      std::make_unique<DataLoader>(*server->store_, *server->gate_, server->metrics_, options.max_streams);
+  const DataLoader& service = *server->service_;
+  BDH_ASSIGN_OR_RETURN(server->server_,
+                       mesh::Server::Start({.daemon = kName,
+                                            .address = options.address,
+                                            .admin_address = options.admin_address,
+                                            .services = {server->service_.get()},
+                                            .gate = server->gate_.get(),
+                                            .metrics = &server->metrics_,
+                                            .key_figure = [&service] { return service.KeyFigure(); },
+                                            .max_message_bytes = options.max_message_bytes,
+                                            .max_threads = options.max_streams + kOtherThreads}));
+  server->server_->SetReady(true);
+  BDH_LOG(INFO) << "data loader ready address=" << server->address() << " data_dir=" << options.data_dir
+                << " datasets=" << server->store_->List().size();
+  return server;
+}
+
+Server::~Server() {
+  if (server_ != nullptr) Drain(absl::ZeroDuration());
+}
+
+void Server::Drain(absl::Duration timeout) {
+  service_->StopStreams();
+  server_->Shutdown(timeout);
+}
+
+Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token) {
+  const v1::DataLoaderConfig& mine = config.data_loader();
+  return {.address = mine.listen(),
+          .admin_address = mine.admin_listen(),
+          .token = token,
+          .data_dir = mine.data_dir(),
+          .max_streams = mine.max_streams(),
+          .max_dataset_bytes = mine.max_dataset_bytes(),
+          .shard_tokens = mine.shard_tokens(),
+          .max_message_bytes = config.mesh().max_message_bytes()};
+}
+
+}  // namespace bdh::data_loader

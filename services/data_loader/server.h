@@ -1,0 +1,57 @@
+// A running bdh-data-loader, the same in production and in tests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "bdh/corpus/dataset_store.h"
+#include "bdh/mesh/daemon.h"
+#include "bdh/mesh/gate.h"
+#include "bdh/mesh/server.h"
+#include "bdh/telemetry/metrics.h"
+#include "bdh/v1/config.pb.h"
+
+namespace bdh::data_loader {
+
+class DataLoader;
+
+class Server : public mesh::Daemon {
+ public:
+  struct Options {
+    std::string address = "127.0.0.1:0";  // Port 0 picks a free one; see address().
+    std::string admin_address = "127.0.0.1:0";
+    std::string token = "";     // Empty: calls are not checked.
+    std::string data_dir = "";  // Made if it is not there.
+    int max_streams = 64;
+    int64_t max_dataset_bytes = int64_t{1} << 40;
+    int64_t shard_tokens = int64_t{64} << 20;
+    int max_message_bytes = 8 << 20;
+  };
+
+  // UnavailableError: cannot listen. FailedPreconditionError: another daemon has data_dir.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
+  ~Server() override;
+
+  const std::string& address() const override { return server_->address(); }
+  const std::string& admin_address() const override { return server_->admin_address(); }
+
+  // Batch streams end with UNAVAILABLE after the batch they are at; imports may finish within `timeout`.
+  void Drain(absl::Duration timeout) override;
+
+ private:
+  Server() = default;
+
+  // Declared in the order they are built; destroyed in reverse.
+  telemetry::Metrics metrics_;
+  std::unique_ptr<mesh::Gate> gate_;
+  std::unique_ptr<corpus::DatasetStore> store_;
+  std::unique_ptr<DataLoader> service_;
+  std::unique_ptr<mesh::Server> server_;
+};
+
+Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token);
+
+}  // namespace bdh::data_loader

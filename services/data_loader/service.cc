@@ -1,0 +1,242 @@
+#include "services/data_loader/service.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
+#include "bdh/corpus/sampler.h"
+#include "bdh/corpus/text_files.h"
+#include "bdh/tokenizer/tokenizer.h"
+#include "services/data_loader/import.h"
+
+namespace bdh::data_loader {
+namespace {
+
+constexpr int64_t kBatchMessageBytes = int64_t{4} << 20;
+constexpr int64_t kTokenizeBytesMax = int64_t{1} << 20;
+constexpr int kBatchSizeMax = 65536;
+constexpr int kBlockSizeMax = 1 << 20;
+
+absl::Status CheckRange(std::string_view field, int64_t value, int64_t min, int64_t max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat("%s is %d; want %d to %d", field, value, min, max));
+}
+
+absl::Status CheckShape(const v1::StreamBatchesRequest& request) {
+  BDH_RETURN_IF_ERROR(CheckRange("batch_size", request.batch_size(), 1, kBatchSizeMax));
+  BDH_RETURN_IF_ERROR(CheckRange("block_size", request.block_size(), 2, kBlockSizeMax));
+  BDH_RETURN_IF_ERROR(CheckRange("start_step", request.start_step(), 0, INT64_MAX));
+  BDH_RETURN_IF_ERROR(CheckRange("step_count", request.step_count(), 0, INT64_MAX - request.start_step()));
+  // A worker without rows would wait for batches that never come.
+  BDH_RETURN_IF_ERROR(CheckRange("world_size", request.world_size(), 0, request.batch_size()));
+  BDH_RETURN_IF_ERROR(CheckRange("rank", request.rank(), 0, std::max(request.world_size(), 1) - 1));
+  if (request.split() != v1::SPLIT_TRAIN && request.split() != v1::SPLIT_VALIDATION) {
+    return absl::InvalidArgumentError("split is not given; want SPLIT_TRAIN or SPLIT_VALIDATION");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckHash(const corpus::Dataset& dataset, const std::string& wanted) {
+  if (wanted.empty() || wanted == dataset.info().hash) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrFormat(
+      "data set '%s' has hash %s, not %s: its content is another than the one this run began with; add "
+      "that text again under another name, or start a new run",
+      dataset.info().name, dataset.info().hash, wanted));
+}
+
+// Sends one step's rows in as many messages as it takes. False: the reader is gone.
+bool SendStep(const corpus::Sampler& sampler, int64_t step, corpus::RowRange slice, v1::Batch& batch,
+              grpc::ServerWriter<v1::Batch>& writer) {
+  const int64_t rows_at_once = std::max<int64_t>(1, kBatchMessageBytes / sampler.row_bytes());
+  for (int64_t row = slice.begin; row < slice.end; row += rows_at_once) {
+    const corpus::RowRange rows = {row, std::min(row + rows_at_once, slice.end)};
+    batch.set_step(step);
+    batch.set_rows(static_cast<int32_t>(rows.size()));
+    batch.set_columns(static_cast<int32_t>(sampler.columns()));
+    batch.set_token_bytes(sampler.dataset().info().token_bytes);
+    batch.set_first_row(static_cast<int32_t>(rows.begin - slice.begin));
+    batch.set_last(rows.end == slice.end);
+    batch.mutable_tokens()->resize(static_cast<size_t>(rows.size() * sampler.row_bytes()));
+    sampler.Fill(step, rows, batch.mutable_tokens()->data());
+    if (!writer.Write(batch)) return false;
+  }
+  return true;
+}
+
+absl::Status Describe(const corpus::Dataset& dataset, v1::DescribeDatasetResponse& out) {
+  *out.mutable_dataset() = ToProto(dataset.info());
+  for (const corpus::ShardInfo& shard : dataset.info().shards) {
+    v1::ShardInfo& info = *out.add_shards();
+    info.set_file(shard.file);
+    info.set_split(std::string(corpus::SplitName(shard.split)));
+    info.set_tokens(shard.tokens);
+    info.set_size_bytes(shard.size_bytes);
+  }
+  out.set_sample(dataset.info().sample);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const tokenizer::Tokenizer>> FindTokenizer(const std::string& name) {
+  return tokenizer::Find(name.empty() ? std::string_view("byte") : name);
+}
+
+absl::Status Encode(const v1::TokenizeRequest& request, v1::TokenizeResponse& response) {
+  BDH_ASSIGN_OR_RETURN(const auto tokenizer, FindTokenizer(request.tokenizer()));
+  BDH_RETURN_IF_ERROR(
+      CheckRange("length of text", static_cast<int64_t>(request.text().size()), 0, kTokenizeBytesMax));
+  std::vector<int32_t> tokens;
+  tokenizer->Encode(request.text(), tokens);
+  response.mutable_tokens()->Add(tokens.begin(), tokens.end());
+  return absl::OkStatus();
+}
+
+absl::Status Decode(const v1::DetokenizeRequest& request, v1::DetokenizeResponse& response) {
+  BDH_ASSIGN_OR_RETURN(const auto tokenizer, FindTokenizer(request.tokenizer()));
+  BDH_RETURN_IF_ERROR(CheckRange("number of tokens", request.tokens_size(), 0, kTokenizeBytesMax));
+  for (const int32_t token : request.tokens()) {
+    BDH_RETURN_IF_ERROR(tokenizer->Decode(token, *response.mutable_text()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// One of the max_streams places, given back at the end of the call.
+class DataLoader::StreamSlot {
+ public:
+  explicit StreamSlot(DataLoader& loader)
+      : loader_(loader), taken_(++loader.streams_ <= loader.max_streams_) {
+    loader_.streams_gauge_.Increment();
+  }
+  ~StreamSlot() {
+    --loader_.streams_;
+    loader_.streams_gauge_.Decrement();
+  }
+  absl::Status status() const {
+    if (taken_) return absl::OkStatus();
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "%d batch streams are open, which is data_loader.max_streams; close one, raise it, or try again "
+        "later",
+        loader_.max_streams_));
+  }
+
+ private:
+  DataLoader& loader_;
+  const bool taken_;
+};
+
+DataLoader::DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, telemetry::Metrics& metrics,
+                       int max_streams)
+    : store_(store),
+      gate_(gate),
+      max_streams_(max_streams),
+      tokens_sent_(metrics.Counter("bdh_loader_tokens_total", "Tokens sent in batches.")),
+      streams_gauge_(metrics.Gauge("bdh_loader_streams", "Open batch streams.")),
+      datasets_gauge_(metrics.Gauge("bdh_loader_datasets", "Data sets that can be streamed.")) {
+  datasets_gauge_.Set(static_cast<double>(store_.List().size()));
+}
+
+std::string DataLoader::KeyFigure() const {
+  const size_t datasets = store_.List().size();
+  const int streams = streams_;
+  return absl::StrFormat("%d data set%s, %d stream%s", datasets, datasets == 1 ? "" : "s", streams,
+                         streams == 1 ? "" : "s");
+}
+
+grpc::Status DataLoader::CreateDataset(grpc::ServerContext* context, CreateStream* stream) {
+  return gate_.Run(*context, "CreateDataset", [&] { return Create(*context, *stream); });
+}
+
+absl::Status DataLoader::Create(const grpc::ServerContext& context, CreateStream& stream) {
+  const absl::Time start = absl::Now();
+  BDH_ASSIGN_OR_RETURN(const auto dataset, ImportDataset(store_, context, stream));
+  datasets_gauge_.Set(static_cast<double>(store_.List().size()));
+  const corpus::DatasetInfo& info = dataset->info();
+  BDH_LOG(INFO) << "data set ready name=" << info.name << " hash=" << info.hash
+                << " documents=" << info.documents << " bytes_in=" << info.bytes_in
+                << " took_ms=" << absl::ToInt64Milliseconds(absl::Now() - start);
+  v1::CreateDatasetResponse last;
+  *last.mutable_dataset() = ToProto(info);
+  stream.Write(last);  // Who does not hear it asks again: the same content is OK twice.
+  return absl::OkStatus();
+}
+
+grpc::Status DataLoader::ListDatasets(grpc::ServerContext* context, const v1::ListDatasetsRequest*,
+                                      v1::ListDatasetsResponse* response) {
+  return gate_.Run(*context, "ListDatasets", [&] {
+    for (const auto& dataset : store_.List()) *response->add_datasets() = ToProto(dataset->info());
+    return absl::OkStatus();
+  });
+}
+
+grpc::Status DataLoader::DescribeDataset(grpc::ServerContext* context,
+                                         const v1::DescribeDatasetRequest* request,
+                                         v1::DescribeDatasetResponse* response) {
+  return gate_.Run(*context, "DescribeDataset", [&]() -> absl::Status {
+    BDH_ASSIGN_OR_RETURN(const auto dataset, store_.Get(request->name()));
+    return Describe(*dataset, *response);
+  });
+}
+
+grpc::Status DataLoader::DeleteDataset(grpc::ServerContext* context, const v1::DeleteDatasetRequest* request,
+                                       v1::DeleteDatasetResponse*) {
+  return gate_.Run(*context, "DeleteDataset", [&]() -> absl::Status {
+    BDH_RETURN_IF_ERROR(store_.Delete(request->name()));
+    datasets_gauge_.Set(static_cast<double>(store_.List().size()));
+    BDH_LOG(INFO) << "data set deleted name=" << request->name();
+    return absl::OkStatus();
+  });
+}
+
+grpc::Status DataLoader::StreamBatches(grpc::ServerContext* context, const v1::StreamBatchesRequest* request,
+                                       BatchWriter* writer) {
+  return gate_.Run(*context, "StreamBatches", [&] { return Stream(*request, *writer); });
+}
+
+absl::Status DataLoader::Stream(const v1::StreamBatchesRequest& request, BatchWriter& writer) {
+  BDH_RETURN_IF_ERROR(CheckShape(request));
+  BDH_ASSIGN_OR_RETURN(const auto dataset, store_.Get(request.dataset()));
+  BDH_RETURN_IF_ERROR(CheckHash(*dataset, request.dataset_hash()));
+  const StreamSlot slot(*this);
+  BDH_RETURN_IF_ERROR(slot.status());
+  BDH_ASSIGN_OR_RETURN(const corpus::Sampler sampler,
+                       corpus::Sampler::Create(
+                           dataset, {.split = request.split() == v1::SPLIT_TRAIN ? corpus::Split::kTrain
+                                                                                 : corpus::Split::kValidation,
+                                     .seed = request.seed(),
+                                     .batch_size = request.batch_size(),
+                                     .block_size = request.block_size()}));
+  BDH_RETURN_IF_ERROR(dataset->VerifyOnce());
+  const corpus::RowRange slice =
+      corpus::SliceOf(request.batch_size(), request.rank(), std::max(request.world_size(), 1));
+  const int64_t end = request.step_count() == 0 ? INT64_MAX : request.start_step() + request.step_count();
+  v1::Batch batch;  // One for all messages: its buffer is kept.
+  for (int64_t step = request.start_step(); step < end; ++step) {
+    if (stopping_) {
+      return absl::UnavailableError(
+          absl::StrFormat("bdh-data-loader is shutting down; open the stream again at start_step %d", step));
+    }
+    if (!SendStep(sampler, step, slice, batch, writer)) return absl::CancelledError("the reader is gone");
+    tokens_sent_.Increment(static_cast<double>(slice.size() * sampler.columns()));
+  }
+  return absl::OkStatus();
+}
+
+grpc::Status DataLoader::Tokenize(grpc::ServerContext* context, const v1::TokenizeRequest* request,
+                                  v1::TokenizeResponse* response) {
+  return gate_.Run(*context, "Tokenize", [&] { return Encode(*request, *response); });
+}
+
+grpc::Status DataLoader::Detokenize(grpc::ServerContext* context, const v1::DetokenizeRequest* request,
+                                    v1::DetokenizeResponse* response) {
+  return gate_.Run(*context, "Detokenize", [&] { return Decode(*request, *response); });
+}
+
+}  // namespace bdh::data_loader

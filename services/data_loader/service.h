@@ -1,0 +1,60 @@
+#pragma once
+
+#include <atomic>
+#include <string>
+
+#include "absl/status/status.h"
+#include "bdh/corpus/dataset_store.h"
+#include "bdh/mesh/gate.h"
+#include "bdh/telemetry/metrics.h"
+#include "bdh/v1/data_loader.grpc.pb.h"
+
+namespace bdh::data_loader {
+
+// Translates RPCs to libs/corpus and libs/tokenizer and back. Thread-safe.
+class DataLoader final : public v1::DataLoaderService::Service {
+ public:
+  // All three outlive this object.
+  DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, telemetry::Metrics& metrics,
+             int max_streams);
+
+  // "1 data set, 2 streams".
+  std::string KeyFigure() const;
+
+  // Ends the open batch streams and refuses new ones.
+  void StopStreams() { stopping_ = true; }
+
+ private:
+  using CreateStream = grpc::ServerReaderWriter<v1::CreateDatasetResponse, v1::CreateDatasetRequest>;
+  using BatchWriter = grpc::ServerWriter<v1::Batch>;
+
+  grpc::Status CreateDataset(grpc::ServerContext* context, CreateStream* stream) override;
+  grpc::Status ListDatasets(grpc::ServerContext* context, const v1::ListDatasetsRequest* request,
+                            v1::ListDatasetsResponse* response) override;
+  grpc::Status DescribeDataset(grpc::ServerContext* context, const v1::DescribeDatasetRequest* request,
+                               v1::DescribeDatasetResponse* response) override;
+  grpc::Status DeleteDataset(grpc::ServerContext* context, const v1::DeleteDatasetRequest* request,
+                             v1::DeleteDatasetResponse* response) override;
+  grpc::Status StreamBatches(grpc::ServerContext* context, const v1::StreamBatchesRequest* request,
+                             BatchWriter* writer) override;
+  grpc::Status Tokenize(grpc::ServerContext* context, const v1::TokenizeRequest* request,
+                        v1::TokenizeResponse* response) override;
+  grpc::Status Detokenize(grpc::ServerContext* context, const v1::DetokenizeRequest* request,
+                          v1::DetokenizeResponse* response) override;
+
+  class StreamSlot;
+
+  absl::Status Create(const grpc::ServerContext& context, CreateStream& stream);
+  absl::Status Stream(const v1::StreamBatchesRequest& request, BatchWriter& writer);
+
+  corpus::DatasetStore& store_;
+  const mesh::Gate& gate_;
+  const int max_streams_;
+  std::atomic<int> streams_ = 0;
+  std::atomic<bool> stopping_ = false;
+  prometheus::Counter& tokens_sent_;
+  prometheus::Gauge& streams_gauge_;
+  prometheus::Gauge& datasets_gauge_;
+};
+
+}  // namespace bdh::data_loader
