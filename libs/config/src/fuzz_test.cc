@@ -11,11 +11,28 @@ namespace bdh::config {
 namespace {
 
 constexpr const char* kSeeds[] = {
-    "train:\n  max_steps: 100\n  learning_rate: 1e-3\n  lr_schedule: cosine\n  seed: 7\n",
-    "{\"model\": {\"n_layer\": 4, \"dropout\": 0.05}, \"inference\": {\"models\": [\"a\", \"b\"]}}",
-    "mesh: &m\n  token_file: 'a b'\n  data_loader: \"dns:///h:1\\n\\u00e9\"\ninference:\n  models:\n  - a\n  "
-    "- b # c\n",
-    "gateway:\n  api_keys: [x, y]\n  insecure: true\n  cors_allow_origin: |\n    text\n    more\n",
+    R"(train:
+  max_steps: 100
+  learning_rate: 1e-3
+  lr_schedule: cosine
+  seed: 7
+)",
+    R"({"model": {"n_layer": 4, "dropout": 0.05}, "inference": {"models": ["a", "b"]}})",
+    R"(mesh: &m
+  token_file: 'a b'
+  data_loader: "dns:///h:1\n\u00e9"
+inference:
+  models:
+  - a
+  - b # c
+)",
+    R"(gateway:
+  api_keys: [x, y]
+  insecure: true
+  cors_allow_origin: |
+    text
+    more
+)",
 };
 constexpr const char* kPieces[] = {"[",    "]",      "{",           "}",    ":",     ": ",   "- ",
                                    "\n",   "  ",     "\t",          "&a ",  "*a",    "!",    "!!",
