@@ -1,0 +1,213 @@
+#include "services/gateway/inference_client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <set>
+#include <utility>
+
+#include "bdh/base/mutex.h"
+
+namespace bdh::gateway {
+
+// The calls under way, so that all can be ended and waited for.
+class InferenceClient::Calls {
+ public:
+  using Context = std::shared_ptr<grpc::ClientContext>;
+
+  // False when no call may begin any more.
+  bool Begin(const Context& context) {
+    MutexLock lock(mutex_);
+    if (stopped_) return false;
+    contexts_.insert(context);
+    ++count_;
+    return true;
+  }
+
+  void Forget(const Context& context) {
+    MutexLock lock(mutex_);
+    contexts_.erase(context);
+  }
+
+  // Last of all: from here on nothing of the call touches a strand or its owner.
+  void End() {
+    MutexLock lock(mutex_);
+    if (--count_ == 0) none_left_.NotifyAll();
+  }
+
+  void CancelAll() {
+    std::set<Context> contexts;
+    {
+      MutexLock lock(mutex_);
+      stopped_ = true;
+      contexts = contexts_;
+    }
+    for (const Context& context : contexts) context->TryCancel();
+  }
+
+  void WaitForNone() {
+    MutexLock lock(mutex_);
+    while (count_ > 0) none_left_.Wait(mutex_);
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar none_left_;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+  int count_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::set<Context> contexts_ ABSL_GUARDED_BY(mutex_);
+};
+
+// gRPC's reactions come on its threads and are posted to the strand. A hold keeps gRPC from finishing while
+// the owner may still ask for a message.
+class InferenceClient::GenerationImpl final : public Generation,
+                                              public grpc::ClientReadReactor<v1::GenerateResponse>,
+                                              public std::enable_shared_from_this<GenerationImpl> {
+ public:
+  GenerationImpl(Calls::Context context, const v1::GenerateRequest& request, const mesh::Peer& peer,
+                 std::shared_ptr<Calls> calls, Post post, Listener listener)
+      : context_(std::move(context)),
+        request_(request),
+        peer_(peer),
+        calls_(std::move(calls)),
+        post_(std::move(post)),
+        listener_(std::move(listener)) {}
+
+  void Start(v1::InferenceService::Stub& stub) {
+    if (!calls_->Begin(context_)) {
+      MutexLock lock(mutex_);
+      released_ = true;  // There is no call to hold.
+      return Deliver(absl::CancelledError("the gateway is shutting down"));
+    }
+    self_ = shared_from_this();
+    stub.async()->Generate(context_.get(), &request_, this);
+    AddHold();
+    StartCall();
+  }
+
+  void Next() override {
+    {
+      MutexLock lock(mutex_);
+      if (released_) return;
+      reading_ = true;
+    }
+    StartRead(&response_);
+  }
+
+  void Cancel() override {
+    listener_ = {};
+    context_->TryCancel();
+    bool release;
+    {
+      MutexLock lock(mutex_);
+      cancelled_ = true;
+      release = !reading_ && !std::exchange(released_, true);
+    }
+    if (release) RemoveHold();
+  }
+
+ private:
+  void OnReadDone(bool ok) override {
+    bool release;
+    {
+      MutexLock lock(mutex_);
+      reading_ = false;
+      release = (!ok || cancelled_) && !std::exchange(released_, true);
+    }
+    if (release) return RemoveHold();
+    // Once this is posted the owner may read again, so response_ is empty before.
+    auto message = std::exchange(response_, v1::GenerateResponse());
+    post_([self = shared_from_this(), message = std::move(message)]() mutable {
+      // A copy, because the callback may cancel and so clear the listener.
+      if (const auto on_message = self->listener_.on_message) on_message(std::move(message));
+    });
+  }
+
+  void OnDone(const grpc::Status& status) override {
+    Deliver(peer_.Outcome(status));
+    const auto calls = calls_;
+    calls->Forget(context_);
+    auto self = std::move(self_);
+    self.reset();  // This object may be gone from here on.
+    calls->End();
+  }
+
+  void Deliver(absl::Status status) {
+    post_([self = shared_from_this(), status = std::move(status)] {
+      const Listener listener = std::exchange(self->listener_, {});
+      if (listener.on_done) listener.on_done(status);
+    });
+  }
+
+  const Calls::Context context_;
+  const v1::GenerateRequest request_;
+  const mesh::Peer& peer_;
+  const std::shared_ptr<Calls> calls_;
+  const Post post_;
+  Listener listener_;                     // On the strand only.
+  v1::GenerateResponse response_;         // gRPC's while a read is under way.
+  std::shared_ptr<GenerationImpl> self_;  // While gRPC may call.
+  Mutex mutex_;
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool released_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+struct InferenceClient::ModelsCall {
+  Calls::Context context;
+  v1::ListModelsRequest request;
+  v1::ListModelsResponse response;
+  Post post;
+  OnModels on_models;
+
+  void Finish(const absl::Status& status) {
+    absl::StatusOr<v1::ListModelsResponse> models = status;
+    if (status.ok()) models = std::move(response);
+    // Moved, so that gRPC, which keeps this object a while, keeps nothing of the HTTP request.
+    std::exchange(post, nullptr)(
+        [on_models = std::exchange(on_models, nullptr), models = std::move(models)] { on_models(models); });
+  }
+};
+
+InferenceClient::InferenceClient(const Options& options)
+    : options_(options),
+      peer_("bdh-inference", options.address, options.token, options.max_message_bytes),
+      stub_(v1::InferenceService::NewStub(peer_.channel())),
+      calls_(std::make_shared<Calls>()) {}
+
+InferenceClient::~InferenceClient() {
+  StopAndWait();
+}
+
+void InferenceClient::ListModels(Post post, OnModels on_models) {
+  auto call = std::make_shared<ModelsCall>();
+  call->context = peer_.NewContext(options_.call_timeout);
+  call->post = std::move(post);
+  call->on_models = std::move(on_models);
+  if (!calls_->Begin(call->context))
+    return call->Finish(absl::CancelledError("the gateway is shutting down"));
+  stub_->async()->ListModels(call->context.get(), &call->request, &call->response,
+                             [this, call, calls = calls_](const grpc::Status& status) {
+                               call->Finish(peer_.Outcome(status));
+                               calls->Forget(call->context);
+                               calls->End();
+                             });
+}
+
+std::shared_ptr<Generation> InferenceClient::Generate(const v1::GenerateRequest& request, Post post,
+                                                      Listener listener) {
+  auto generation = std::make_shared<GenerationImpl>(peer_.NewContext(options_.generate_timeout), request,
+                                                     peer_, calls_, std::move(post), std::move(listener));
+  generation->Start(*stub_);
+  return generation;
+}
+
+void InferenceClient::CancelAll() {
+  calls_->CancelAll();
+}
+
+void InferenceClient::StopAndWait() {
+  calls_->CancelAll();
+  calls_->WaitForNone();
+}
+
+}  // namespace bdh::gateway
