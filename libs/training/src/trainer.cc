@@ -16,7 +16,7 @@
 #include "bdh/base/status_util.h"
 #include "bdh/model/bdh.h"
 #include "bdh/training/adamw.h"
-#include "bdh/training/threads.h"
+#include "bdh/training/machine.h"
 
 namespace bdh::training {
 namespace {
@@ -121,10 +121,12 @@ class Trainer::Impl {
   void UseThreads() const;
   // Inputs and targets of a batch, or why it cannot be one.
   absl::StatusOr<torch::Tensor> ToTensor(Batch& batch) const;
-  absl::StatusOr<bool> Step(BatchSource& source, std::stop_token stop);  // False: stopped.
+  absl::StatusOr<bool> Step(const World& world, std::stop_token stop);  // False: stopped.
+  // For an error that leaves the weights good: saves them before it ends the run.
+  absl::Status Rescue(const World& world, const absl::Status& error);
   absl::StatusOr<double> ForwardBackward(const torch::Tensor& tokens);
   absl::Status Update(double loss);
-  absl::StatusOr<bool> Evaluate(BatchSource& source, std::stop_token stop);
+  absl::StatusOr<bool> Evaluate(const World& world, std::stop_token stop);
   absl::StatusOr<double> LossOf(const torch::Tensor& tokens);
   absl::StatusOr<bool> AfterStep(const World& world, std::stop_token stop);
   absl::Status Save(CheckpointSink& sink, bool has_validation);
@@ -286,11 +288,13 @@ absl::Status Trainer::Impl::Update(double loss) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> Trainer::Impl::Step(BatchSource& source, std::stop_token stop) {
+absl::StatusOr<bool> Trainer::Impl::Step(const World& world, std::stop_token stop) {
   const Clock::time_point start = Clock::now();
-  absl::StatusOr<Batch> batch = source.Read(step_, stop);
+  absl::StatusOr<Batch> batch = world.train.Read(step_, stop);
   if (!batch.ok() && stop.stop_requested()) return false;
-  if (!batch.ok()) return Annotate(batch.status(), absl::StrFormat("read the batch of step %d", step_));
+  if (!batch.ok()) {
+    return Rescue(world, Annotate(batch.status(), absl::StrFormat("read the batch of step %d", step_)));
+  }
   BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
   BDH_ASSIGN_OR_RETURN(const double loss, ForwardBackward(tokens));
   BDH_RETURN_IF_ERROR(Update(loss));
@@ -303,15 +307,22 @@ absl::StatusOr<bool> Trainer::Impl::Step(BatchSource& source, std::stop_token st
   return true;
 }
 
-absl::StatusOr<bool> Trainer::Impl::Evaluate(BatchSource& source, std::stop_token stop) {
+absl::Status Trainer::Impl::Rescue(const World& world, const absl::Status& error) {
+  const absl::Status saved = Save(world.checkpoints, world.validation != nullptr);
+  return Annotate(error, saved.ok()
+                             ? absl::StrFormat("saved at step %d after an error", step_)
+                             : absl::StrFormat("could not even save (%s)", std::string(saved.message())));
+}
+
+absl::StatusOr<bool> Trainer::Impl::Evaluate(const World& world, std::stop_token stop) {
   const Clock::time_point start = Clock::now();
   model_->eval();
   double sum = 0;
   for (int64_t i = 0; i < options_.eval_batches; ++i) {
     if (stop.stop_requested()) return false;
-    absl::StatusOr<Batch> batch = source.Read(i, stop);
+    absl::StatusOr<Batch> batch = world.validation->Read(i, stop);
     if (!batch.ok() && stop.stop_requested()) return false;
-    if (!batch.ok()) return Annotate(batch.status(), "read a batch of validation");
+    if (!batch.ok()) return Rescue(world, Annotate(batch.status(), "read a batch of validation"));
     BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
     BDH_ASSIGN_OR_RETURN(const double loss, LossOf(tokens));
     sum += loss;
@@ -377,7 +388,7 @@ absl::StatusOr<bool> Trainer::Impl::AfterStep(const World& world, std::stop_toke
   const bool evaluate = world.validation != nullptr && (save || IsDue(options_.eval_interval));
   bool going_on = true;
   if (evaluate) {
-    BDH_ASSIGN_OR_RETURN(going_on, Evaluate(*world.validation, stop));
+    BDH_ASSIGN_OR_RETURN(going_on, Evaluate(world, stop));
     model_->train();
   }
   Report(world.observer, last || evaluate || IsDue(options_.log_interval));
@@ -392,7 +403,7 @@ absl::StatusOr<Trainer::Outcome> Trainer::Impl::Run(const World& world, std::sto
   model_->train();
   bool going_on = true;
   while (going_on && step_ < options_.max_steps && !stop.stop_requested()) {
-    BDH_ASSIGN_OR_RETURN(going_on, Step(world.train, stop));
+    BDH_ASSIGN_OR_RETURN(going_on, Step(world, stop));
     if (!going_on) break;
     BDH_ASSIGN_OR_RETURN(going_on, AfterStep(world, stop));
   }

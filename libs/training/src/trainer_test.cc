@@ -246,7 +246,8 @@ TEST_F(TrainerTest, TheGradientIsClippedToItsNorm) {
 TEST_F(TrainerTest, ErrorsOfTheDataNameTheStep) {
   train_.fail_at = 2;
   const absl::Status gone = Make()->Run(World(), {}).status();
-  EXPECT_EQ(gone.message(), "read the batch of step 2: the loader is gone");
+  EXPECT_EQ(gone.message(), "saved at step 2 after an error: read the batch of step 2: the loader is gone");
+  EXPECT_EQ(memory_.saves.back().step, 2);
   train_.fail_at = -1;
   train_.token_at_end = 32;
   const absl::Status token = Make()->Run(World(), {}).status();

@@ -37,8 +37,8 @@ class Trainer {
   absl::Status Restore(CheckpointSource& source);
 
   // Trains up to max_steps. When `stop` is requested it finishes its step, saves and returns kStopped.
-  // Errors of the world come back annotated. InternalError: the loss or a gradient is not a number; nothing
-  // was saved after the last good step.
+  // Errors of the world come back annotated, and the state is saved before if it can be. InternalError: the
+  // loss or a gradient is not a number; then nothing more is saved.
   absl::StatusOr<Outcome> Run(const World& world, std::stop_token stop);
 
   int64_t step() const;

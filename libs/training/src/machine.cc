@@ -1,4 +1,4 @@
-#include "bdh/training/threads.h"
+#include "bdh/training/machine.h"
 
 #include <dlfcn.h>
 #include <sched.h>
@@ -59,6 +59,14 @@ Blas LoadedBlas() {
 
 int AvailableCores() {
   return std::min(AffinityCores(), QuotaCores());
+}
+
+double AvailableMemoryBytes() {
+  const double machine =
+      static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  std::ifstream file("/sys/fs/cgroup/memory.max");
+  double limit = 0;
+  return file >> limit && limit > 0 ? std::min(machine, limit) : machine;
 }
 
 void SetBlasThreads(int threads) {

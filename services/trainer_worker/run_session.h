@@ -1,0 +1,60 @@
+// One run's dealings with the world while it trains: checkpoints to the store, progress to the book and the
+// metrics.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "bdh/telemetry/metrics.h"
+#include "bdh/training/exchange.h"
+#include "bdh/v1/trainer.pb.h"
+#include "services/trainer_worker/run_book.h"
+#include "services/trainer_worker/store_client.h"
+
+namespace bdh::trainer_worker {
+
+// The metrics of a worker, over all its runs.
+struct Meters {
+  explicit Meters(telemetry::Metrics& metrics);
+  prometheus::Counter& steps;
+  prometheus::Counter& tokens;
+  prometheus::Gauge& loss;
+  prometheus::Gauge& validation_loss;
+  prometheus::Gauge& tokens_per_second;
+  prometheus::Histogram& checkpoint_seconds;
+};
+
+// Used by the thread that trains.
+class RunSession final : public training::CheckpointSink,
+                         public training::CheckpointSource,
+                         public training::Observer {
+ public:
+  // `reader` may give up early, `writer` should not; all outlive this object.
+  RunSession(v1::Run run, RunBook& book, StoreClient& reader, StoreClient& writer, Meters& meters);
+
+  // Load will read this checkpoint of the run, and the next one saved names it as its parent.
+  void ContinueFrom(const v1::Checkpoint& checkpoint) { parent_ = checkpoint.name(); }
+
+  absl::Status Save(const training::CheckpointFacts& facts,
+                    std::span<const training::Tensor> tensors) override;
+  absl::StatusOr<training::CheckpointFacts> Load(std::span<const training::MutableTensor> tensors) override;
+  void OnStep(const training::Progress& progress, bool report) override;
+
+ private:
+  v1::Checkpoint Header(const training::CheckpointFacts& facts,
+                        std::span<const training::Tensor> tensors) const;
+  absl::Status MoveTags(const std::string& checkpoint, bool best);
+  // Tags of a checkpoint whose writer may have died before it set them.
+  absl::Status RepairTags(const v1::Checkpoint& checkpoint);
+
+  const v1::Run run_;
+  RunBook& book_;
+  StoreClient& reader_;
+  StoreClient& writer_;
+  Meters& meters_;
+  std::string parent_;
+  v1::Progress progress_;
+};
+
+}  // namespace bdh::trainer_worker

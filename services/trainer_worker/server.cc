@@ -1,0 +1,90 @@
+#include "services/trainer_worker/server.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
+#include "bdh/training/machine.h"
+#include "services/trainer_worker/run_book.h"
+#include "services/trainer_worker/runner.h"
+#include "services/trainer_worker/service.h"
+
+namespace bdh::trainer_worker {
+namespace {
+
+constexpr char kName[] = "bdh-trainer-worker";
+
+void LogMachine(int threads) {
+  const training::Blas blas = training::LoadedBlas();
+  BDH_LOG(INFO) << "math threads=" << (threads > 0 ? threads : training::AvailableCores())
+                << " blas=" << (blas.library.empty() ? "in LibTorch" : blas.library);
+  if (blas.kind == training::BlasKind::kReference) {
+    BDH_LOG(WARNING) << "the reference BLAS is loaded, which trains some thirty times slower than it could: "
+                        "install OpenBLAS (Debian: libopenblas0-pthread) and restart";
+  }
+}
+
+}  // namespace
+
+Server::Server(const Options& options)
+    : gate_(kName, options.token, metrics_),
+      data_loader_("bdh-data-loader", options.data_loader, options.token, options.max_message_bytes),
+      checkpoint_store_("bdh-checkpoint-store", options.checkpoint_store, options.token,
+                        options.max_message_bytes) {}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
+  auto server = std::unique_ptr<Server>(new Server(options));
+  BDH_ASSIGN_OR_RETURN(server->book_, RunBook::Open(options.data_dir));
+  const Runner::Options runner{
+      .threads = options.threads, .call_timeout = options.call_timeout, .patience = options.patience};
+  server->runner_ = std::make_unique<Runner>(runner, *server->book_, server->data_loader_,
+                                             server->checkpoint_store_, server->metrics_);
+  const Trainer::Options service{.max_model_bytes = options.max_model_bytes,
+                                 .call_timeout = options.call_timeout};
+  server->service_ = std::make_unique<Trainer>(service, server->gate_, *server->book_, *server->runner_,
+                                               server->data_loader_, server->checkpoint_store_);
+  const Trainer& trainer = *server->service_;
+  BDH_ASSIGN_OR_RETURN(server->server_,
+                       mesh::Server::Start({.daemon = kName,
+                                            .address = options.address,
+                                            .admin_address = options.admin_address,
+                                            .services = {server->service_.get()},
+                                            .gate = &server->gate_,
+                                            .metrics = &server->metrics_,
+                                            .key_figure = [&trainer] { return trainer.KeyFigure(); },
+                                            .max_message_bytes = options.max_message_bytes}));
+  LogMachine(options.threads);
+  server->service_->ResumeAfterRestart();
+  server->server_->SetReady(true);
+  return server;
+}
+
+Server::~Server() {
+  if (server_ != nullptr) Drain(absl::ZeroDuration());
+}
+
+void Server::Drain(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  server_->SetReady(false);
+  runner_->Drain(timeout);
+  book_->Close();
+  server_->Shutdown(std::max(deadline - absl::Now(), absl::ZeroDuration()));
+}
+
+Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token) {
+  const v1::TrainerWorkerConfig& mine = config.trainer_worker();
+  return {.address = mine.listen(),
+          .admin_address = mine.admin_listen(),
+          .token = token,
+          .data_dir = mine.data_dir(),
+          .data_loader = config.mesh().data_loader(),
+          .checkpoint_store = config.mesh().checkpoint_store(),
+          .threads = mine.threads(),
+          .max_model_bytes = mine.max_model_bytes(),
+          .max_message_bytes = config.mesh().max_message_bytes(),
+          .call_timeout = absl::Seconds(config.mesh().call_timeout_seconds())};
+}
+
+}  // namespace bdh::trainer_worker
