@@ -1,0 +1,45 @@
+// What a mesh on one machine looks like before it starts: the five daemons, where each listens, where it
+// keeps its data.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "bdh/v1/config.pb.h"
+#include "services/bdhctl/mesh_folder.h"
+#include "services/bdhctl/ports.h"
+
+namespace bdh::bdhctl {
+
+// In the order they start: each needs only those before it. They stop the other way round.
+inline constexpr std::array<std::string_view, 5> kDaemons{
+    "bdh-checkpoint-store", "bdh-data-loader", "bdh-trainer-worker", "bdh-inference", "bdh-gateway"};
+
+struct PortChange {
+  std::string daemon;
+  std::string purpose;  // "gRPC", "admin", "HTTP".
+  std::string wanted, given;
+  std::string reason;
+
+  std::string ToString() const;
+};
+
+// Puts what has its default, data folders and the token, below `folder`; makes every path absolute.
+void PlaceUnder(const MeshFolder& folder, v1::Config& config);
+
+// Gives `daemon` addresses that are free now and tells the others of them. Returns what differs from what the
+// configuration wanted.
+absl::StatusOr<std::vector<PortChange>> ChoosePorts(std::string_view daemon, PortChooser& chooser,
+                                                    v1::Config& config);
+
+// OK when all addresses of `daemon` are free.
+absl::Status CheckPorts(std::string_view daemon, const v1::Config& config);
+
+// Addresses of `daemon` in `config`, ready to be filled with what happens to it.
+DaemonState PlannedState(std::string_view daemon, const v1::Config& config, const MeshFolder& folder);
+
+}  // namespace bdh::bdhctl
