@@ -1,0 +1,90 @@
+#include "audit.h"
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_format.h"
+#include "bdh/base/status_macros.h"
+#include "manifest.h"
+#include "reader.h"
+
+namespace bdh::store {
+namespace {
+
+// What is known of a chunk after it was read once.
+using Verdicts = absl::flat_hash_map<Digest, absl::Status>;
+
+class Auditor {
+ public:
+  Auditor(const Database& database, const Catalog& catalog)
+      : database_(database), catalog_(catalog), snapshot_(database) {}
+
+  absl::StatusOr<Store::Audit> Run() {
+    const auto order = database_.NewIterator(Table::kOrder, snapshot_.get());
+    for (order->SeekToFirst(); order->Valid(); order->Next()) {
+      ++audit_.checkpoints;
+      CheckCheckpoint(ToView(order->value()), ParseIdKey(ToView(order->key())));
+    }
+    BDH_RETURN_IF_ERROR(database_.ToStatus(order->status(), "walk the checkpoints"));
+    BDH_RETURN_IF_ERROR(CountOrphans());
+    return std::move(audit_);
+  }
+
+ private:
+  void CheckCheckpoint(std::string_view name, uint64_t id) {
+    const auto record = catalog_.Find(name, snapshot_.get());
+    if (!record.ok()) return Report(record.status());
+    if (record->id() != id) {
+      return Report(absl::DataLossError(absl::StrFormat("%s: its id is not the one it is listed by", name)));
+    }
+    const auto manifest = catalog_.ManifestOf(*record, snapshot_.get());
+    if (!manifest.ok()) return Report(manifest.status());
+    for (const v1::StoredTensor& tensor : manifest->tensors()) {
+      CheckTensor(record->name(), tensor, static_cast<int64_t>(manifest->chunk_bytes()));
+    }
+  }
+
+  void CheckTensor(std::string_view checkpoint, const v1::StoredTensor& tensor, int64_t chunk_bytes) {
+    const int64_t size = tensor.info().size_bytes();
+    for (int64_t i = 0; i < ChunkCount(size, chunk_bytes); ++i) {
+      const auto digest = Digest::FromBytes(
+          std::string_view(tensor.chunk_digests()).substr(i * Digest::kBytes, Digest::kBytes));
+      auto [verdict, fresh] = verdicts_.try_emplace(digest);
+      if (fresh) {
+        verdict->second =
+            ReadChunk(database_, snapshot_.get(), digest, ChunkSize(size, chunk_bytes, i), sha_, buffer_);
+        audit_.chunk_bytes += ChunkSize(size, chunk_bytes, i);
+      }
+      if (!verdict->second.ok()) {
+        return Report(absl::DataLossError(absl::StrFormat(
+            "%s: %s", TensorInWords(tensor.info().name(), checkpoint), verdict->second.message())));
+      }
+    }
+  }
+
+  absl::Status CountOrphans() {
+    audit_.chunks = static_cast<int64_t>(verdicts_.size());
+    const auto chunks = database_.NewIterator(Table::kChunks, snapshot_.get());
+    for (chunks->SeekToFirst(); chunks->Valid(); chunks->Next()) {
+      const std::string_view key = ToView(chunks->key());
+      if (key.size() != Digest::kBytes || !verdicts_.contains(Digest::FromBytes(key))) ++audit_.orphans;
+    }
+    return database_.ToStatus(chunks->status(), "walk the chunks");
+  }
+
+  void Report(const absl::Status& status) { audit_.damaged.emplace_back(status.message()); }
+
+  const Database& database_;
+  const Catalog& catalog_;
+  const Snapshot snapshot_;
+  Store::Audit audit_;
+  Verdicts verdicts_;
+  Sha256 sha_;
+  std::string buffer_;
+};
+
+}  // namespace
+
+absl::StatusOr<Store::Audit> CheckEverything(const Database& database, const Catalog& catalog) {
+  return Auditor(database, catalog).Run();
+}
+
+}  // namespace bdh::store

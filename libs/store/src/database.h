@@ -1,0 +1,76 @@
+#pragma once
+
+#include <rocksdb/db.h>
+#include <rocksdb/write_batch.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace bdh::store {
+
+// The tables of the store; libs/store/README.md says what stands in each. The numbers are not stored.
+enum class Table { kState, kCheckpoints, kOrder, kManifests, kChunks, kReferences, kPending, kTags, kCount };
+
+inline rocksdb::Slice ToSlice(std::string_view text) {
+  return {text.data(), text.size()};
+}
+inline std::string_view ToView(const rocksdb::Slice& slice) {
+  return {slice.data(), slice.size()};
+}
+
+// Ids as keys: big-endian, so that RocksDB sorts them by number.
+std::string IdKey(uint64_t id);
+uint64_t ParseIdKey(std::string_view key);
+
+// RocksDB with our tables, our options and our errors. Thread-safe.
+class Database {
+ public:
+  enum class Mode { kReadOnly, kReadWrite };
+
+  // Whether `folder` holds a database: false for a missing or empty one. DataLossError: it holds files of one
+  // without the file that says which of them count.
+  static absl::StatusOr<bool> Exists(const std::string& folder);
+
+  // kReadWrite makes the database, or the tables it lacks, if `create`. kReadOnly changes no file.
+  static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& folder, Mode mode, bool create);
+  ~Database();
+
+  rocksdb::DB& db() const { return *db_; }
+  rocksdb::ColumnFamilyHandle* operator[](Table table) const { return tables_[static_cast<int>(table)]; }
+
+  // NotFoundError without a message of use to people: the caller knows what was looked for.
+  absl::StatusOr<std::string> Get(Table table, std::string_view key,
+                                  const rocksdb::Snapshot* snapshot = nullptr) const;
+  std::unique_ptr<rocksdb::Iterator> NewIterator(Table table,
+                                                 const rocksdb::Snapshot* snapshot = nullptr) const;
+  // Of all keys. DataLossError if the table cannot be read to its end.
+  absl::StatusOr<uint64_t> CountKeys(Table table) const;
+
+  // Survives the death of the process, not a power cut.
+  absl::Status Write(rocksdb::WriteBatch& batch);
+  // All that was written before, by Write too, survives a power cut.
+  absl::Status WriteDurably(rocksdb::WriteBatch& batch);
+  absl::Status SyncLog();
+
+  // Bytes an unprivileged process may still write to this disk.
+  int64_t FreeBytes() const;
+
+  absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing) const;
+
+ private:
+  explicit Database(std::string folder) : folder_(std::move(folder)) {}
+  absl::Status Write(rocksdb::WriteBatch& batch, bool sync);
+
+  const std::string folder_;
+  std::unique_ptr<rocksdb::DB> db_;
+  std::vector<rocksdb::ColumnFamilyHandle*> tables_;
+  std::atomic<bool> stopped_{false};  // RocksDB refuses writes after an error, until told to resume.
+};
+
+}  // namespace bdh::store

@@ -1,0 +1,121 @@
+#include "upload.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "bdh/base/status_macros.h"
+#include "bdh/base/text.h"
+#include "manifest.h"
+
+namespace bdh::store {
+
+LedgerUpload::LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint)
+    : options_(options),
+      ledger_(ledger),
+      checkpoint_(std::move(checkpoint)),
+      manifest_(NewManifest(checkpoint_, options.chunk_bytes)) {
+  SkipFinishedTensors();
+}
+
+LedgerUpload::~LedgerUpload() {
+  ledger_.Release(held_);
+  ledger_.EndUpload();
+}
+
+void LedgerUpload::SkipFinishedTensors() {
+  while (!complete() && offset_ == current().size_bytes) {
+    ++index_;
+    offset_ = 0;
+  }
+}
+
+absl::Status LedgerUpload::CheckPosition(std::string_view tensor, int64_t offset,
+                                         std::string_view bytes) const {
+  if (complete()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "a chunk of tensor \"%s\" came after all bytes of %s had come", tensor, checkpoint_.name));
+  }
+  const std::string want =
+      absl::StrFormat("want tensor \"%s\" at offset %d of %d", current().name, offset_, current().size_bytes);
+  if (tensor != current().name || offset != offset_) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "a chunk of tensor \"%s\" at offset %d came out of order or twice; %s", tensor, offset, want));
+  }
+  if (bytes.empty()) {
+    return absl::InvalidArgumentError(absl::StrFormat("a chunk holds no bytes; %s", want));
+  }
+  if (static_cast<int64_t>(bytes.size()) > options_.max_piece_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("a chunk of tensor \"%s\" has %d bytes; at most %d are taken at once", tensor,
+                        bytes.size(), options_.max_piece_bytes));
+  }
+  if (static_cast<int64_t>(bytes.size()) > current().size_bytes - offset_) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("a chunk of %d bytes at offset %d reaches past the end of tensor \"%s\" (%d bytes)",
+                        bytes.size(), offset, tensor, current().size_bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LedgerUpload::AddChunk(std::string_view tensor, int64_t offset, std::string_view bytes) {
+  BDH_RETURN_IF_ERROR(failed_);
+  failed_ = CheckPosition(tensor, offset, bytes);
+  while (failed_.ok() && !bytes.empty()) {
+    // Up to the end of the chunk; a chunk ends with its tensor too.
+    const int64_t room = options_.chunk_bytes - static_cast<int64_t>(partial_.size());
+    const size_t take = std::min<size_t>(room, bytes.size());
+    failed_ = Append(bytes.substr(0, take));
+    bytes.remove_prefix(take);
+  }
+  return failed_;
+}
+
+absl::Status LedgerUpload::Append(std::string_view bytes) {
+  offset_ += static_cast<int64_t>(bytes.size());
+  const int64_t begun = static_cast<int64_t>(partial_.size() + bytes.size());
+  const bool whole = begun == options_.chunk_bytes || offset_ == current().size_bytes;
+  if (whole && partial_.empty()) {
+    BDH_RETURN_IF_ERROR(StoreChunk(bytes));  // The usual case: nothing is copied.
+  } else {
+    partial_.append(bytes);
+    if (whole) {
+      BDH_RETURN_IF_ERROR(StoreChunk(partial_));
+      partial_.clear();
+    }
+  }
+  SkipFinishedTensors();
+  return absl::OkStatus();
+}
+
+absl::Status LedgerUpload::StoreChunk(std::string_view bytes) {
+  const Digest digest = sha_.Of(bytes);
+  if (!held_.contains(digest)) {
+    BDH_RETURN_IF_ERROR(ledger_.Hold(digest, bytes));
+    held_.emplace(digest, static_cast<int64_t>(bytes.size()));
+  }
+  manifest_.mutable_tensors(static_cast<int>(index_))->mutable_chunk_digests()->append(digest.view());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Upload::Result> LedgerUpload::Commit() {
+  BDH_RETURN_IF_ERROR(failed_);
+  if (!complete()) {
+    failed_ = absl::InvalidArgumentError(absl::StrFormat(
+        "%s ended early: tensor \"%s\" has %d of %d bytes, and %d tensors follow", checkpoint_.name,
+        current().name, offset_, current().size_bytes, checkpoint_.tensors.size() - index_ - 1));
+    return failed_;
+  }
+  auto committed = ledger_.Commit(checkpoint_, manifest_, held_);
+  if (!committed.ok()) {
+    failed_ = committed.status();
+    return failed_;
+  }
+  held_.clear();
+  failed_ = absl::FailedPreconditionError("this upload is committed already");
+  Result result{.checkpoint = FromRecord(committed->record), .stored_bytes = committed->new_bytes};
+  result.checkpoint.tensors = std::move(checkpoint_.tensors);
+  return result;
+}
+
+}  // namespace bdh::store

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <memory>
+
+#include "bdh/store/store.h"
+#include "bdh/v1/store_manifest.pb.h"
+#include "digest.h"
+#include "ledger.h"
+
+namespace bdh::store {
+
+// Cuts what arrives into chunks, hashes each once and hands it to the ledger. Keeps at most one chunk.
+class LedgerUpload final : public Upload {
+ public:
+  // `checkpoint` is checked, BeginUpload was called.
+  LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint);
+  ~LedgerUpload() override;
+
+  absl::Status AddChunk(std::string_view tensor, int64_t offset, std::string_view bytes) override;
+  absl::StatusOr<Result> Commit() override;
+
+ private:
+  absl::Status CheckPosition(std::string_view tensor, int64_t offset, std::string_view bytes) const;
+  absl::Status Append(std::string_view bytes);
+  absl::Status StoreChunk(std::string_view bytes);
+  void SkipFinishedTensors();
+  const Tensor& current() const { return checkpoint_.tensors[index_]; }
+  bool complete() const { return index_ == checkpoint_.tensors.size(); }
+
+  const Store::Options& options_;
+  Ledger& ledger_;
+  Checkpoint checkpoint_;
+  v1::StoredManifest manifest_;
+  Sha256 sha_;
+  size_t index_ = 0;     // The tensor whose bytes come next.
+  int64_t offset_ = 0;   // In it.
+  std::string partial_;  // The begun chunk, when pieces do not fit the store's chunks.
+  Ledger::ChunkSizes held_;
+  absl::Status failed_;
+};
+
+}  // namespace bdh::store

@@ -1,0 +1,59 @@
+// A running bdh-checkpoint-store, the same in production and in tests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "bdh/mesh/daemon.h"
+#include "bdh/mesh/gate.h"
+#include "bdh/mesh/server.h"
+#include "bdh/store/store.h"
+#include "bdh/telemetry/metrics.h"
+#include "bdh/v1/config.pb.h"
+
+namespace bdh::checkpoint_store {
+
+class CheckpointStore;
+
+class Server : public mesh::Daemon {
+ public:
+  struct Options {
+    std::string address = "127.0.0.1:0";  // Port 0 picks a free one; see address().
+    std::string admin_address = "127.0.0.1:0";
+    std::string token = "";         // Empty: calls are not checked.
+    std::string data_dir = "";      // Made if it is not there.
+    int64_t chunk_bytes = 1 << 20;  // Size tensors are cut into.
+    int max_uploads = 16;           // At once; one more is refused.
+    int64_t max_checkpoint_bytes = int64_t{1} << 40;
+    int64_t min_free_bytes = 64 << 20;  // Uploads are refused while the disk has less.
+    int max_message_bytes = 8 << 20;
+  };
+
+  // UnavailableError: cannot listen. FailedPreconditionError: another daemon has data_dir. DataLossError:
+  // what was committed there is not all there any more.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
+  ~Server() override;
+
+  const std::string& address() const override { return server_->address(); }
+  const std::string& admin_address() const override { return server_->admin_address(); }
+
+  // Uploads and downloads may finish within `timeout`; those cut off leave nothing behind.
+  void Drain(absl::Duration timeout) override;
+
+ private:
+  Server() = default;
+
+  // Declared in the order they are built; destroyed in reverse.
+  telemetry::Metrics metrics_;
+  std::unique_ptr<mesh::Gate> gate_;
+  std::unique_ptr<store::Store> store_;
+  std::unique_ptr<CheckpointStore> service_;
+  std::unique_ptr<mesh::Server> server_;
+};
+
+Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token);
+
+}  // namespace bdh::checkpoint_store
