@@ -53,8 +53,9 @@ absl::Status SafetensorsFile::ReadHeader() {
   const uint64_t rest = mapped_.size() - kLengthBytes;
   if (length > rest || length > kMaxHeaderBytes) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("header claims %d bytes; the file has %d more and the format allows %d", length, rest,
-                        kMaxHeaderBytes));
+        absl::StrFormat("header claims %d bytes, the file has %d more and the format allows %d: cut short, "
+                        "or no safetensors file",
+                        length, rest, kMaxHeaderBytes));
   }
   data_ = mapped_.substr(kLengthBytes + length);
   BDH_ASSIGN_OR_RETURN(Header header, ParseHeader(mapped_.substr(kLengthBytes, length), data_.size()));
