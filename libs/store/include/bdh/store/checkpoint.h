@@ -21,25 +21,25 @@ int ElementBytes(DType dtype);
 struct Tensor {
   std::string name;
   DType dtype = DType::kF32;
-  std::vector<int64_t> shape;  // Empty: a scalar.
-  int64_t size_bytes = 0;      // Product of `shape` times the size of an element.
+  std::vector<int64_t> shape = {};  // Empty: a scalar.
+  int64_t size_bytes = 0;           // Product of `shape` times the size of an element.
 };
 
 struct Checkpoint {
   std::string name;  // runs/{run}/steps/{step}
-  std::vector<Tensor> tensors;
+  std::vector<Tensor> tensors = {};
   // What the writer says about the content: step, losses, cursor, ... Bytes the store keeps but does not
   // read.
-  std::string facts;
+  std::string facts = {};
   // What the writer says about itself: host, version. Kept, but no part of the digest: the same content from
   // another host is the same checkpoint.
-  std::string provenance;
+  std::string provenance = {};
 
   // Set by the store.
-  absl::Time create_time;
+  absl::Time create_time = {};
   int64_t size_bytes = 0;
-  std::string digest;             // SHA-256 over tensors and facts in lower-case hex.
-  std::vector<std::string> tags;  // That point here, sorted.
+  std::string digest = {};             // SHA-256 over tensors and facts in lower-case hex.
+  std::vector<std::string> tags = {};  // That point here, sorted.
 };
 
 struct Tag {

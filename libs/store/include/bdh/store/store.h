@@ -74,7 +74,7 @@ struct Selection {
 class Store {
  public:
   struct Options {
-    std::string folder;                 // Made if missing; one Store at a time.
+    std::string folder = {};            // Made if missing; one Store at a time.
     int64_t chunk_bytes = 1 << 20;      // Size tensors are cut into, from now on.
     int64_t max_piece_bytes = 1 << 20;  // Most that one AddChunk may bring.
     int max_uploads = 16;
