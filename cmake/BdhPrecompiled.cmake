@@ -18,6 +18,7 @@ if(BDH_PRECOMPILED_HEADERS)
     HEADERS <map> <memory> <string> <vector> <functional> <grpcpp/grpcpp.h> <absl/status/statusor.h>
             <absl/strings/str_format.h>)
   if(BDH_TORCH)
-    _bdh_pch(torch DEPS bdh::torch HEADERS <torch/torch.h>)
+    # ivalue.h first: without it, clang does not compile LibTorch 1.13's headers as C++20.
+    _bdh_pch(torch DEPS bdh::torch HEADERS <ATen/core/ivalue.h> <torch/torch.h>)
   endif()
 endif()

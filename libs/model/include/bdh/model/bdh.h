@@ -3,6 +3,8 @@
 // torch.
 #pragma once
 
+// First: without it, clang does not compile LibTorch 1.13's headers as C++20.
+#include <ATen/core/ivalue.h>
 #include <torch/torch.h>
 
 #include "bdh/spec/model_config.h"
