@@ -1,5 +1,6 @@
 #include "bdh/mesh/server.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
@@ -77,6 +78,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
 
   // Once a process, before its first server.
   static const bool plugins = [] {
+    // Held to the end of the process: when the last user lets go, gRPC waits for its backup poller, which
+    // takes up to 10 s after a stream whose reader was slow, and a daemon that has drained should leave at
+    // once.
+    grpc_init();
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
     return true;
