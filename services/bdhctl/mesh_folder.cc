@@ -96,8 +96,10 @@ absl::StatusOr<MeshState> MeshStateFromJson(std::string_view json) {
 
 MeshFolder::MeshFolder(const std::string& path) {
   std::error_code error;
-  path_ = std::filesystem::weakly_canonical(path, error).string();
-  if (error || path_.empty()) path_ = std::filesystem::absolute(path, error).lexically_normal().string();
+  const auto absolute = std::filesystem::absolute(path, error).lexically_normal();
+  // Symbolic links are followed, so that a folder has one name however it was reached.
+  path_ = std::filesystem::weakly_canonical(absolute, error).string();
+  if (error || path_.empty()) path_ = absolute.string();
   if (path_.size() > 1 && path_.back() == '/') path_.pop_back();
 }
 

@@ -80,7 +80,7 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
     return malformed();
   }
   std::string_view host = text.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
   } else if (host.find(':') != host.npos) {
     return malformed();

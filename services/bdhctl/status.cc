@@ -43,6 +43,7 @@ std::string Report::KeyFigure() const {
   if (supervised.has_value() && !supervised->last_exit.empty()) {
     return absl::StrFormat("ended with %s; see %s", supervised->last_exit, supervised->log);
   }
+  if (absl::IsUnavailable(answer.status())) return "does not answer";
   return std::string(answer.status().message());
 }
 
