@@ -86,11 +86,11 @@ class ConnectionImpl final : public Connection, public std::enable_shared_from_t
  public:
   ConnectionImpl(tcp::socket socket, ConnectionHost& host, bool refuse)
       : host_(host), options_(host.options), refuse_(refuse), stream_(std::move(socket)) {
-    host_.CountConnection(+1);
+    refuse_ ? void(++host_.refused) : host_.CountConnection(+1);
   }
   ~ConnectionImpl() override {
     EndBody();
-    host_.CountConnection(-1);
+    refuse_ ? void(--host_.refused) : host_.CountConnection(-1);
   }
 
   void Start() {

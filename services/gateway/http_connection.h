@@ -24,6 +24,7 @@ struct ConnectionHost {
   std::atomic<bool> draining{false};  // Open requests may end, new ones are refused.
   std::atomic<bool> closing{false};   // All connections close.
   std::atomic<int> connections{0};
+  std::atomic<int> refused{0};  // Connections that are only there to be told that there are too many.
   std::atomic<int64_t> body_bytes{0};
   Mutex mutex;
   CondVar idle;

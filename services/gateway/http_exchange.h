@@ -15,7 +15,7 @@ namespace bdh::gateway {
 
 // Everything but Post is called on the connection's strand: in the handler, in a function given to Post, and
 // in the callbacks below. So a handler needs no lock. Calls after the answer ended, or after the client
-// went away, do nothing.
+// went away, do nothing. No Exchange may outlive its HttpServer: let go of it in OnGone.
 class Exchange {
  public:
   using Callback = std::function<void()>;

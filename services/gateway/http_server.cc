@@ -110,10 +110,10 @@ struct HttpServer::Impl {
   }
 
   void Adopt(tcp::socket socket) {
-    const int open = host.connections;
-    if (open >= host.options.max_connections + kMaxRefusals) return;
+    const bool refuse = host.connections >= host.options.max_connections;
+    if (refuse && host.refused >= kMaxRefusals) return;
     Tune(socket);
-    auto connection = Connection::Serve(std::move(socket), host, open >= host.options.max_connections);
+    auto connection = Connection::Serve(std::move(socket), host, refuse);
     {
       MutexLock lock(mutex);
       std::erase_if(connections, [](const auto& weak) { return weak.expired(); });

@@ -160,8 +160,8 @@ struct InferenceClient::ModelsCall {
   OnModels on_models;
 
   void Finish(const absl::Status& status) {
-    absl::StatusOr<v1::ListModelsResponse> models = status;
-    if (status.ok()) models = std::move(response);
+    absl::StatusOr<v1::ListModelsResponse> models = std::move(response);
+    if (!status.ok()) models = status;
     // Moved, so that gRPC, which keeps this object a while, keeps nothing of the HTTP request.
     std::exchange(post, nullptr)(
         [on_models = std::exchange(on_models, nullptr), models = std::move(models)] { on_models(models); });
