@@ -42,8 +42,9 @@ class Ledger {
   Ledger(const Store::Options& options, Database& database, const Catalog& catalog, v1::StoredState state,
          HighWater high_water);
 
-  // Finishes what a crash interrupted. Call once, before anything else.
-  absl::Status Recover();
+  // Finishes what a crash interrupted, and answers how many things that were. Call once, before anything
+  // else.
+  absl::StatusOr<int64_t> Recover();
 
   absl::Status BeginUpload();
   void EndUpload();

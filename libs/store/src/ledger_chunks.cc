@@ -213,7 +213,7 @@ absl::Status Ledger::FreeOrphan(std::string_view digest) {
   return database_.Write(batch);
 }
 
-absl::Status Ledger::Recover() {
+absl::StatusOr<int64_t> Ledger::Recover() {
   const auto pending = database_.NewIterator(Table::kPending);
   int64_t orphans = 0, deletions = 0;
   // "c" sorts before "m", but the order does not matter: a chunk in both is freed by whichever sees no
@@ -231,7 +231,8 @@ absl::Status Ledger::Recover() {
   if (orphans + deletions > 0) {
     BDH_LOG(INFO) << "recovered unfinished_chunks=" << orphans << " unfinished_deletions=" << deletions;
   }
-  return database_.ToStatus(pending->status(), "read unfinished work");
+  BDH_RETURN_IF_ERROR(database_.ToStatus(pending->status(), "read unfinished work"));
+  return orphans + deletions;
 }
 
 }  // namespace bdh::store

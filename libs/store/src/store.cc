@@ -138,8 +138,9 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(Options options) {
   BDH_RETURN_IF_ERROR(InWords(CheckState(**database, *state, high_water), folder));
   auto impl = std::make_unique<Impl>(std::move(options), std::move(lock), *std::move(database),
                                      *std::move(state), std::move(high_water));
-  BDH_RETURN_IF_ERROR(InWords(impl->ledger.Recover(), folder));
-  impl->reclaimer.Request();
+  const auto recovered = impl->ledger.Recover();
+  BDH_RETURN_IF_ERROR(InWords(recovered.status(), folder));
+  if (*recovered > 0) impl->reclaimer.Request();
   return std::unique_ptr<Store>(new Store(std::move(impl)));
 }
 
