@@ -1,0 +1,133 @@
+#include "services/inference/model_loader.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
+#include "bdh/base/status_util.h"
+#include "google/protobuf/util/time_util.h"
+#include "services/inference/weights_in_transit.h"
+
+namespace bdh::inference {
+namespace {
+
+// Of the whole stream: a hang shall not hold the caller for ever, a large model on a slow network shall load.
+constexpr absl::Duration kTransferTimeout = absl::Hours(1);
+
+// One download: what has come so far, and the memory set aside for it.
+class Download {
+ public:
+  explicit Download(engine::MemoryBudget& memory) : memory_(memory) {}
+
+  absl::Status Take(const v1::GetCheckpointResponse& message) {
+    if (message.has_checkpoint()) return Begin(message.checkpoint());
+    if (!weights_.has_value()) return absl::DataLossError("the store sent tensors before the checkpoint");
+    return weights_->Add(message.chunk());
+  }
+
+  // The model from all that came, and its memory.
+  absl::StatusOr<std::shared_ptr<LoadedModel>> Build() {
+    if (!weights_.has_value()) return absl::DataLossError("the store sent no checkpoint");
+    BDH_RETURN_IF_ERROR(weights_->CheckWhole());
+    auto loaded = std::make_shared<LoadedModel>();
+    loaded->memory = std::move(model_memory_);
+    const std::string tokenizer = checkpoint_.tokenizer().empty() ? "byte" : checkpoint_.tokenizer();
+    BDH_ASSIGN_OR_RETURN(loaded->tokenizer, FindTokenizer(tokenizer));
+    BDH_ASSIGN_OR_RETURN(loaded->model, engine::BdhModel::Create(config_, weights_->tensors()));
+    return loaded;
+  }
+
+  const v1::Checkpoint& checkpoint() const { return checkpoint_; }
+
+ private:
+  absl::Status Begin(const v1::Checkpoint& checkpoint) {
+    if (weights_.has_value()) return absl::DataLossError("the store sent two checkpoints");
+    checkpoint_ = checkpoint;
+    BDH_ASSIGN_OR_RETURN(config_, ConfigOf(checkpoint));
+    BDH_ASSIGN_OR_RETURN(auto weights, WeightsInTransit::Expect(config_, checkpoint));
+    // The model is built from a copy that came over the wire, so for a moment both are there.
+    BDH_ASSIGN_OR_RETURN(model_memory_,
+                         memory_.Reserve(engine::BdhModel::WeightBytesFor(config_), "the model's weights"));
+    BDH_ASSIGN_OR_RETURN(transit_memory_, memory_.Reserve(weights.size_bytes(),
+                                                          "a second copy of the weights while they load"));
+    weights_ = std::move(weights);
+    return absl::OkStatus();
+  }
+
+  static absl::StatusOr<std::shared_ptr<const tokenizer::Tokenizer>> FindTokenizer(const std::string& name) {
+    auto found = tokenizer::Find(name);
+    if (found.ok()) return found;
+    return absl::InvalidArgumentError(found.status().message());
+  }
+
+  engine::MemoryBudget& memory_;
+  v1::Checkpoint checkpoint_;
+  spec::ModelConfig config_;
+  engine::MemoryBudget::Reservation model_memory_, transit_memory_;
+  std::optional<WeightsInTransit> weights_;
+};
+
+v1::Model Describe(const LoadedModel& loaded, const v1::Checkpoint& checkpoint, int max_context_tokens) {
+  v1::Model info;
+  info.set_checkpoint(checkpoint.name());
+  *info.mutable_config() = checkpoint.model();
+  info.set_tokenizer(std::string(loaded.tokenizer->name()));
+  info.set_parameter_count(loaded.model->parameter_count());
+  info.set_weight_bytes(loaded.model->weight_bytes());
+  info.set_max_context_tokens(
+      static_cast<int32_t>(std::min<int64_t>(max_context_tokens, loaded.model->max_tokens())));
+  info.set_state_bytes(loaded.model->StateBytes(info.max_context_tokens()));
+  *info.mutable_load_time() = google::protobuf::util::TimeUtil::GetCurrentTime();
+  info.set_fingerprint(loaded.model->fingerprint());
+  return info;
+}
+
+}  // namespace
+
+ModelLoader::ModelLoader(const mesh::Peer& store, engine::MemoryBudget& memory, int max_context_tokens)
+    : store_(store),
+      memory_(memory),
+      max_context_tokens_(max_context_tokens),
+      stub_(v1::CheckpointStoreService::NewStub(store.channel())) {}
+
+absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Load(const std::string& id,
+                                                               const std::string& reference,
+                                                               const std::stop_token& stop,
+                                                               const std::function<bool()>& cancelled) const {
+  const absl::Time start = absl::Now();
+  v1::GetCheckpointRequest request;
+  request.set_reference(reference);
+  for (const char* prefix : kForeignPrefixes) request.add_prefixes_excluded(prefix);
+  const auto context = store_.NewContext(kTransferTimeout);
+  const std::stop_callback end_call(stop, [&context] { context->TryCancel(); });
+  const auto reader = stub_->GetCheckpoint(context.get(), request);
+
+  Download download(memory_);
+  v1::GetCheckpointResponse message;
+  absl::Status taken;
+  while (taken.ok() && reader->Read(&message)) {
+    const bool unwanted = stop.stop_requested() || cancelled();
+    taken = unwanted ? absl::CancelledError("loading was cancelled") : download.Take(message);
+  }
+  if (!taken.ok()) context->TryCancel();
+  const absl::Status outcome = store_.Outcome(reader->Finish());
+  const std::string doing = absl::StrFormat("load %s", reference);
+  BDH_RETURN_IF_ERROR(Annotate(taken, doing));
+  BDH_RETURN_IF_ERROR(outcome);
+  auto built = download.Build();
+  BDH_RETURN_IF_ERROR(Annotate(built.status(), doing));
+  std::shared_ptr<LoadedModel> loaded = *std::move(built);
+  loaded->info = Describe(*loaded, download.checkpoint(), max_context_tokens_);
+  loaded->info.set_id(id);
+  loaded->info.set_reference(reference);
+  BDH_LOG(INFO) << "model loaded id=" << id << " checkpoint=" << loaded->info.checkpoint()
+                << " parameters=" << loaded->info.parameter_count()
+                << " took_ms=" << absl::ToInt64Milliseconds(absl::Now() - start);
+  return loaded;
+}
+
+}  // namespace bdh::inference

@@ -1,0 +1,37 @@
+// Models out of bdh-checkpoint-store.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "bdh/engine/memory_budget.h"
+#include "bdh/mesh/peer.h"
+#include "bdh/v1/checkpoint_store.grpc.pb.h"
+#include "services/inference/loaded_model.h"
+
+namespace bdh::inference {
+
+// Thread-safe.
+class ModelLoader {
+ public:
+  // Both outlive this object.
+  ModelLoader(const mesh::Peer& store, engine::MemoryBudget& memory, int max_context_tokens);
+
+  // Streams the checkpoint's weights and builds the model beside whatever serves now. `stop` ends that at
+  // once; `cancelled` is asked between chunks. Nothing is allocated for a checkpoint whose header does not
+  // describe a model that fits. Errors: as LoadModel of inference.proto lists them, and CancelledError.
+  absl::StatusOr<std::shared_ptr<LoadedModel>> Load(const std::string& id, const std::string& reference,
+                                                    const std::stop_token& stop,
+                                                    const std::function<bool()>& cancelled) const;
+
+ private:
+  const mesh::Peer& store_;
+  engine::MemoryBudget& memory_;
+  const int max_context_tokens_;
+  const std::unique_ptr<v1::CheckpointStoreService::Stub> stub_;
+};
+
+}  // namespace bdh::inference

@@ -1,0 +1,95 @@
+#include "services/inference/server.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
+#include "services/inference/decode_metrics.h"
+#include "services/inference/model_loader.h"
+#include "services/inference/model_table.h"
+#include "services/inference/service.h"
+
+namespace bdh::inference {
+namespace {
+
+constexpr char kName[] = "bdh-inference";
+// Handlers beside those of admitted and waiting generations, so that a full house still answers what is
+// asked.
+constexpr int kOtherThreads = 128;
+// For handlers to see that their generation was cancelled.
+constexpr absl::Duration kLeaveTimeout = absl::Seconds(2);
+
+}  // namespace
+
+Server::Server(const Options& options)
+    : gate_(kName, options.token, metrics_),
+      memory_(options.max_memory_bytes),
+      store_("bdh-checkpoint-store", options.store_address, options.token, options.max_message_bytes),
+      decode_metrics_(std::make_unique<DecodeMetrics>(metrics_)),
+      loader_(std::make_unique<ModelLoader>(store_, memory_, options.max_context_tokens)) {}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
+  auto server = std::unique_ptr<Server>(new Server(options));
+  DecodeMetrics& decode_metrics = *server->decode_metrics_;
+  BDH_ASSIGN_OR_RETURN(
+      server->models_,
+      ModelTable::Open({.data_dir = options.data_dir,
+                        .models = options.models,
+                        .on_count = [&decode_metrics](int count) { decode_metrics.SetModels(count); }},
+                       *server->loader_));
+  server->scheduler_ = engine::Scheduler::Create({.threads = options.threads,
+                                                  .max_active = options.max_active,
+                                                  .max_queue = options.max_queue,
+                                                  .memory = &server->memory_,
+                                                  .observer = &decode_metrics});
+  server->service_ =
+      std::make_unique<Inference>(*server->models_, *server->scheduler_, decode_metrics, server->gate_);
+  const Inference& service = *server->service_;
+  BDH_ASSIGN_OR_RETURN(
+      server->server_,
+      mesh::Server::Start({.daemon = kName,
+                           .address = options.address,
+                           .admin_address = options.admin_address,
+                           .services = {server->service_.get()},
+                           .gate = &server->gate_,
+                           .metrics = &server->metrics_,
+                           .key_figure = [&service] { return service.KeyFigure(); },
+                           .max_message_bytes = options.max_message_bytes,
+                           .max_threads = options.max_active + options.max_queue + kOtherThreads}));
+  server->server_->SetReady(true);
+  BDH_LOG(INFO) << "inference ready address=" << server->address() << " data_dir=" << options.data_dir
+                << " store=" << options.store_address;
+  return server;
+}
+
+Server::~Server() {
+  if (server_ != nullptr) Drain(absl::ZeroDuration());
+}
+
+void Server::Drain(absl::Duration timeout) {
+  server_->SetReady(false);
+  models_->Stop();
+  service_->StopAdmitting();
+  scheduler_->AwaitIdle(timeout);
+  scheduler_->CancelAll();
+  server_->Shutdown(kLeaveTimeout);
+}
+
+Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token) {
+  const v1::InferenceConfig& mine = config.inference();
+  return {.address = mine.listen(),
+          .admin_address = mine.admin_listen(),
+          .token = token,
+          .data_dir = mine.data_dir(),
+          .store_address = config.mesh().checkpoint_store(),
+          .models = {mine.models().begin(), mine.models().end()},
+          .threads = mine.threads(),
+          .max_active = mine.max_active(),
+          .max_queue = mine.max_queue(),
+          .max_context_tokens = mine.max_context_tokens(),
+          .max_memory_bytes = mine.max_memory_bytes(),
+          .max_message_bytes = config.mesh().max_message_bytes()};
+}
+
+}  // namespace bdh::inference

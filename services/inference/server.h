@@ -1,0 +1,73 @@
+// A running bdh-inference, the same in production and in tests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "bdh/engine/memory_budget.h"
+#include "bdh/engine/scheduler.h"
+#include "bdh/mesh/daemon.h"
+#include "bdh/mesh/gate.h"
+#include "bdh/mesh/peer.h"
+#include "bdh/mesh/server.h"
+#include "bdh/telemetry/metrics.h"
+#include "bdh/v1/config.pb.h"
+
+namespace bdh::inference {
+
+class DecodeMetrics;
+class Inference;
+class ModelLoader;
+class ModelTable;
+
+class Server : public mesh::Daemon {
+ public:
+  struct Options {
+    std::string address = "127.0.0.1:0";  // Port 0 picks a free one; see address().
+    std::string admin_address = "127.0.0.1:0";
+    std::string token = "";                // Empty: calls are not checked.
+    std::string data_dir = "";             // Made if it is not there.
+    std::string store_address = "";        // gRPC target of bdh-checkpoint-store.
+    std::vector<std::string> models = {};  // References to load at start.
+    int threads = 0;                       // That decode. 0: one a core.
+    int max_active = 8;
+    int max_queue = 64;
+    int max_context_tokens = 32768;
+    int64_t max_memory_bytes = int64_t{8} << 30;
+    int max_message_bytes = 8 << 20;
+  };
+
+  // Is ready at once; models load in the background. UnavailableError: cannot listen.
+  // FailedPreconditionError: another daemon has data_dir.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
+  ~Server() override;
+
+  const std::string& address() const override { return server_->address(); }
+  const std::string& admin_address() const override { return server_->admin_address(); }
+
+  // Refuses new generations; those in flight may finish within `timeout`, then they are cancelled.
+  void Drain(absl::Duration timeout) override;
+
+ private:
+  explicit Server(const Options& options);
+
+  // Declared in the order they are built; destroyed in reverse.
+  telemetry::Metrics metrics_;
+  mesh::Gate gate_;
+  engine::MemoryBudget memory_;
+  mesh::Peer store_;
+  std::unique_ptr<DecodeMetrics> decode_metrics_;
+  std::unique_ptr<ModelLoader> loader_;
+  std::unique_ptr<ModelTable> models_;
+  std::unique_ptr<engine::Scheduler> scheduler_;
+  std::unique_ptr<Inference> service_;
+  std::unique_ptr<mesh::Server> server_;
+};
+
+Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token);
+
+}  // namespace bdh::inference
