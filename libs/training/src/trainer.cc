@@ -309,9 +309,9 @@ absl::StatusOr<bool> Trainer::Impl::Step(const World& world, std::stop_token sto
 
 absl::Status Trainer::Impl::Rescue(const World& world, const absl::Status& error) {
   const absl::Status saved = Save(world.checkpoints, world.validation != nullptr);
-  return Annotate(error, saved.ok()
-                             ? absl::StrFormat("saved at step %d after an error", step_)
-                             : absl::StrFormat("could not even save (%s)", std::string(saved.message())));
+  return absl::Status(error.code(), absl::StrFormat("%s (%s)", std::string(error.message()),
+                                                    saved.ok() ? absl::StrFormat("saved at step %d", step_)
+                                                               : std::string(saved.message())));
 }
 
 absl::StatusOr<bool> Trainer::Impl::Evaluate(const World& world, std::stop_token stop) {
