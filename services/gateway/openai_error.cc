@@ -1,7 +1,7 @@
 #include "services/gateway/openai_error.h"
 
-#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "absl/strings/str_format.h"
 
@@ -27,26 +27,26 @@ std::string Text(const absl::Status& status) {
   return std::string(status.message());
 }
 
-// Messages of bdh-inference begin with the name of the field; here is what the client calls it.
+// Messages of bdh-inference begin with the path of the field ("tokens.ids[3] is ..."); here is what the
+// client calls it.
 std::optional<std::string> ParamOf(std::string_view message, bool chat) {
-  static const std::map<std::string, std::string, std::less<>> kNames = {
-      {"model", "model"}, {"temperature", "temperature"}, {"top_k", "top_k"}, {"top_p", "top_p"},
-      {"seed", "seed"},   {"max_tokens", "max_tokens"},   {"stop", "stop"}};
-  std::string_view field = message.substr(0, message.find_first_not_of("abcdefghijklmnopqrstuvwxyz_."));
-  if (const size_t dot = field.rfind('.'); dot != field.npos) field = field.substr(dot + 1);
+  static const std::set<std::string, std::less<>> kSameName = {"model", "temperature", "top_k", "top_p",
+                                                               "seed",  "max_tokens",  "stop"};
+  constexpr std::string_view kSampling = "sampling.";
+  if (message.starts_with(kSampling)) message.remove_prefix(kSampling.size());
+  const std::string_view field = message.substr(0, message.find_first_not_of("abcdefghijklmnopqrstuvwxyz_"));
   if (field == "prompt" || field == "text" || field == "tokens" || field == "chat" || field == "messages") {
     return chat ? "messages" : "prompt";
   }
-  const auto found = kNames.find(field);
-  return found == kNames.end() ? std::nullopt : std::optional(found->second);
+  return kSameName.count(field) == 0 ? std::nullopt : std::optional(std::string(field));
 }
 
-ApiError ModelNotFound(std::string_view model) {
+ApiError ModelNotFound(std::string_view model, const std::string& reason) {
   return {.status = 404,
           .message =
-              absl::StrFormat("The model `%s` does not exist or you do not have access to it. GET /v1/models "
-                              "lists what is loaded; load a checkpoint or tag with: bdhctl models load %s",
-                              model, model),
+              absl::StrFormat("The model `%s` does not exist or you do not have access to it. (%s) To load a "
+                              "checkpoint or tag: bdhctl models load %s",
+                              model, reason, model),
           .code = "model_not_found"};
 }
 
@@ -98,7 +98,7 @@ ApiError FromInference(const absl::Status& status, std::string_view model, bool 
       return {
           .message = Text(status), .param = chat ? "messages" : "prompt", .code = "context_length_exceeded"};
     case absl::StatusCode::kNotFound:
-      return ModelNotFound(model);
+      return ModelNotFound(model, Text(status));
     case absl::StatusCode::kResourceExhausted:
       return Overloaded(Text(status));
     case absl::StatusCode::kUnavailable:

@@ -88,9 +88,10 @@ void ParseCommon(JsonFields& fields, std::optional<ApiError>& error, CompletionR
   ParseStreaming(fields, error, request);
 }
 
-void SetMaxTokens(JsonFields& fields, const char* name, v1::SamplingParams& sampling) {
-  if (const auto value = fields.Integer(name, 1, kMaxTokens))
+void SetMaxTokens(JsonFields& fields, const char* name, int64_t min, v1::SamplingParams& sampling) {
+  if (const auto value = fields.Integer(name, min, kMaxTokens)) {
     sampling.set_max_tokens(static_cast<int32_t>(*value));
+  }
 }
 
 // ---- Prompts of /v1/completions: a text, a list of texts, a list of tokens, a list of lists of tokens.
@@ -329,7 +330,7 @@ OrError<CompletionRequest> ParseCompletion(std::string_view body) {
   ParseCommon(fields, error, request);
   ParsePrompt(fields, request);
   v1::SamplingParams sampling = ParseSampling(fields);
-  SetMaxTokens(fields, "max_tokens", sampling);
+  SetMaxTokens(fields, "max_tokens", 0, sampling);
   CheckChoices(fields, request);
   ParseEcho(fields, request);
   ParseBestOf(fields, request);
@@ -348,8 +349,8 @@ OrError<CompletionRequest> ParseChatCompletion(std::string_view body) {
   ParseCommon(fields, error, request);
   ParseMessages(fields, error, request);
   v1::SamplingParams sampling = ParseSampling(fields);
-  SetMaxTokens(fields, "max_tokens", sampling);
-  SetMaxTokens(fields, "max_completion_tokens", sampling);  // Wins.
+  SetMaxTokens(fields, "max_tokens", 1, sampling);
+  SetMaxTokens(fields, "max_completion_tokens", 1, sampling);  // Wins.
   RejectWhatChatHasNot(fields);
   ReadHints(fields);
   fields.RejectUnknown();

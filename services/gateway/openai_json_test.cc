@@ -67,8 +67,8 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{R"({"top_p":1.5})", "top_p", "0 to 1"}, Wrong{R"({"top_k":-1})", "top_k", "0 to 2147483647"},
         Wrong{R"({"n":0})", "n", "1 to 128"}, Wrong{R"({"n":129})", "n", "1 to 128"},
         Wrong{R"({"n":1.5})", "n", "an integer"}, Wrong{R"({"seed":9223372036854775808})", "seed", "want"},
-        Wrong{R"({"max_tokens":0})", "max_tokens", "1 to"},
-        Wrong{R"({"max_tokens":18446744073709551615})", "max_tokens", "1 to"},
+        Wrong{R"({"max_tokens":-1})", "max_tokens", " to 2147483647"},
+        Wrong{R"({"max_tokens":18446744073709551615})", "max_tokens", " to 2147483647"},
         Wrong{R"({"stop":""})", "stop", "1 to 256"}, Wrong{R"({"stop":["a",""]})", "stop", "1 to 256"},
         Wrong{R"({"stop":["a","b","c","d","e"]})", "stop", "at most 4"},
         Wrong{R"({"stop":[1]})", "stop", "strings"}, Wrong{R"({"stop":{}})", "stop", "strings"},
@@ -146,6 +146,7 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{R"({"metadata":{"a":"b"}})", "metadata", "not stored"},
         Wrong{R"({"modalities":["audio"]})", "modalities", "only text"},
         Wrong{R"({"reasoning_effort":"high"})", "reasoning_effort", "not supported"},
+        Wrong{R"({"max_tokens":0})", "max_tokens", "1 to"},
         Wrong{R"({"max_completion_tokens":0})", "max_completion_tokens", "1 to"},
         Wrong{R"({"prompt":"x"})", "prompt", "Unknown"}, Wrong{R"({"best_of":1})", "best_of", "Unknown"}));
 
@@ -217,6 +218,20 @@ TEST(OpenAiJson, ErrorsSurviveNamesThatAreNotText) {
   const auto* error = std::get_if<ApiError>(&parsed);
   ASSERT_NE(error, nullptr);
   EXPECT_TRUE(json::accept(ErrorBody(*error)));  // The name is cut inside a character.
+}
+
+TEST(OpenAiError, NamesTheParameterAsTheClientKnowsIt) {
+  const auto param = [](const char* message, bool chat) {
+    return FromInference(absl::InvalidArgumentError(message), "m", chat, "id").param.value_or("");
+  };
+  EXPECT_EQ(param("sampling.top_p is 7", false), "top_p");
+  EXPECT_EQ(param("temperature is 7; want 0 to 2", false), "temperature");
+  EXPECT_EQ(param("stop[1] is empty", true), "stop");
+  EXPECT_EQ(param("text is empty", false), "prompt");
+  EXPECT_EQ(param("tokens.ids[3] is 300, outside the vocabulary", false), "prompt");
+  EXPECT_EQ(param("chat.messages[0].role is 'x'", true), "messages");
+  EXPECT_EQ(param("something else", false), "");
+  EXPECT_EQ(param("", false), "");
 }
 
 TEST(OpenAiResponse, TextThatIsNotUtf8BecomesReplacementCharacters) {

@@ -623,7 +623,7 @@ TEST_F(GatewayTest, DrainEndsStreamsThatTakeTooLongWithAnErrorEvent) {
   const std::string rest = client.ReadToEnd();
   EXPECT_THAT(rest, HasSubstr("shutting down"));
   EXPECT_THAT(rest, HasSubstr("data: [DONE]\n\n"));
-  EXPECT_EQ(inference_.running(), 0);
+  Await([&] { return inference_.running() == 0; });
 }
 
 }  // namespace

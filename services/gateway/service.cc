@@ -110,7 +110,8 @@ void OpenAiService::GetModel(const ExchangePtr& exchange) {
     for (const v1::Model& model : models->models()) {
       if (model.id() == id) return exchange->Send({.body = ModelBody(model)});
     }
-    exchange->Send(ErrorResponse(FromInference(absl::NotFoundError("no such model"), id, false, request.id)));
+    exchange->Send(ErrorResponse(
+        FromInference(absl::NotFoundError("GET /v1/models lists what is loaded"), id, false, request.id)));
   });
 }
 
