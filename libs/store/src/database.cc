@@ -35,7 +35,7 @@ rocksdb::DBOptions OptionsOfDatabase(bool create) {
   // behind all that was acknowledged; HighWater tells this from damage to what was. Of 7.8.3's other options
   // on the log, wal_compression and track_and_verify_wals_in_manifest have bugs fixed only later.
   options.wal_recovery_mode = rocksdb::WALRecoveryMode::kPointInTimeRecovery;
-  options.max_total_wal_size = 256 * kMiB;  // Else tables that change rarely would keep old logs alive.
+  options.max_total_wal_size = 128 * kMiB;  // Else tables that change rarely would keep old logs alive.
   // Chunks go to disk while they arrive, so that the sync of a commit has little left to do.
   options.wal_bytes_per_sync = 4 * kMiB;
   options.bytes_per_sync = 4 * kMiB;
@@ -189,6 +189,10 @@ absl::Status Database::Write(rocksdb::WriteBatch& batch, bool sync) {
 
 absl::Status Database::SyncLog() {
   return ToStatus(db_->SyncWAL(), "sync the log");
+}
+
+absl::Status Database::Flush() {
+  return ToStatus(db_->Flush(rocksdb::FlushOptions(), tables_), "flush");
 }
 
 int64_t Database::FreeBytes() const {

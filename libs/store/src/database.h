@@ -57,6 +57,8 @@ class Database {
   // All that was written before, by Write too, survives a power cut.
   absl::Status WriteDurably(rocksdb::WriteBatch& batch);
   absl::Status SyncLog();
+  // Moves what stands in the log only into tables, so that the log's files can go.
+  absl::Status Flush();
 
   // Bytes an unprivileged process may still write to this disk.
   int64_t FreeBytes() const;

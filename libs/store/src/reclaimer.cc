@@ -46,6 +46,10 @@ void Reclaimer::Run() {
 }
 
 void Reclaimer::Reclaim() {
+  if (const absl::Status status = database_.Flush(); !status.ok()) {
+    BDH_LOG(WARNING) << "space not reclaimed: " << status.message();
+    return;
+  }
   Compact(/*rewrite=*/false);
   uint64_t total = 0, dead = 0;
   auto* chunks = database_[Table::kChunks];
