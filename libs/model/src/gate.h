@@ -1,0 +1,11 @@
+// The gate of a pass as an operation of LibTorch's autograd.
+#pragma once
+
+#include <torch/torch.h>
+
+namespace bdh::model {
+
+// dropout(active * relu(gate)). On the CPU in float32 by gate_kernels, elsewhere by LibTorch's ops.
+torch::Tensor Gate(const torch::Tensor& active, const torch::Tensor& gate, double dropout_rate);
+
+}  // namespace bdh::model
