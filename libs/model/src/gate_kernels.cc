@@ -8,8 +8,9 @@
 namespace bdh::model {
 namespace {
 
-constexpr int64_t kBlock = 4096;    // Has random numbers of its own. Small enough for the first-level cache.
-constexpr int64_t kMinBlocks = 16;  // Fewer are not worth waking other threads.
+constexpr int64_t kBlock = 4096;  // Has random numbers of its own. Small enough for the first-level cache.
+// Fewer are not worth waking other threads. Unused where there is no OpenMP.
+[[maybe_unused]] constexpr int64_t kMinBlocks = 16;
 constexpr uint32_t kSteps = 1 << 16;  // Sixteen random bits decide on an element.
 
 // splitmix64.
