@@ -69,7 +69,8 @@ absl::Status ModelTable::ReadList() {
   if (text.status().code() == absl::StatusCode::kNotFound) return absl::OkStatus();
   BDH_RETURN_IF_ERROR(text.status());
   try {
-    for (const Json& entry : Json::parse(*text).at("models")) {
+    const Json list = Json::parse(*text);
+    for (const Json& entry : list.at("models")) {
       wanted_[entry.at("id").get<std::string>()] = {.reference = entry.at("reference").get<std::string>(),
                                                     .from_config = false,
                                                     .problem = "",
