@@ -345,7 +345,8 @@ TEST_F(HttpServerTest, DrainLetsOpenRequestsEndAndRefusesNewOnes) {
   server_->StopAdmitting();
   EXPECT_TRUE(idle.Closed());
   half.Send("Host: localhost\r\nContent-Length: 0\r\n\r\n");
-  EXPECT_EQ(half.Read().status, 503);
+  // Refused if its first bytes had been read by then; closed as idle if not.
+  EXPECT_THAT(half.Read().status, ::testing::AnyOf(503, 0));
   EXPECT_FALSE(server_->AwaitIdle(absl::ZeroDuration()));
   Release();
   const Answer answer = open.Read();
