@@ -289,12 +289,9 @@ TEST_F(TrainerServerTest, ALoaderThatStaysAwayEndsTheRunWithItsStateSaved) {
   patience_ = absl::Milliseconds(300);
   trainer_.reset();
   StartTrainer();
-  // gRPC holds some hundred KiB of batches; a model that is through with them at once.
+  // Of training batches gRPC holds some MiB, of validation a new stream is opened every time.
   v1::StartRunRequest request = Request("lonely", 1000000);
-  request.mutable_model()->set_n_layer(1);
-  request.mutable_model()->set_n_embd(2);
-  request.mutable_model()->set_n_head(1);
-  request.mutable_train()->set_batch_size(32);
+  request.mutable_train()->set_eval_interval(1);
   BDH_ASSERT_OK(Start(request));
   WaitForStep("lonely", 3);
   loader_.reset();

@@ -322,7 +322,10 @@ absl::StatusOr<bool> Trainer::Impl::Evaluate(const World& world, std::stop_token
     if (stop.stop_requested()) return false;
     absl::StatusOr<Batch> batch = world.validation->Read(i, stop);
     if (!batch.ok() && stop.stop_requested()) return false;
-    if (!batch.ok()) return Rescue(world, Annotate(batch.status(), "read a batch of validation"));
+    if (!batch.ok()) {
+      Report(world.observer, true);  // The step before was not told yet.
+      return Rescue(world, Annotate(batch.status(), "read a batch of validation"));
+    }
     BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
     BDH_ASSIGN_OR_RETURN(const double loss, LossOf(tokens));
     sum += loss;
