@@ -121,10 +121,9 @@ absl::Status MeshFolder::Create() const {
   if (status.ok() && access(path_.c_str(), W_OK | X_OK) != 0)
     status = ErrnoStatus(errno, "write to " + path_);
   if (status.ok()) return status;
-  return absl::Status(status.code(),
-                      absl::StrFormat("%s cannot be the mesh's data folder (%s); choose another "
-                                      "with --data, or make this one writable",
-                                      path_, std::string(status.message())));
+  return absl::FailedPreconditionError(absl::StrFormat(
+      "%s cannot be the mesh's data folder (%s); choose another with --data, or make this one writable",
+      path_, std::string(status.message())));
 }
 
 absl::StatusOr<FileLock> MeshFolder::Lock() const {

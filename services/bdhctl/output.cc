@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <iostream>
 
 #include "absl/time/clock.h"
@@ -23,6 +24,18 @@ bool IsTerminal(FILE* out) {
 int TerminalWidth(FILE* out) {
   winsize size{};
   return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+// In one piece where the pipe takes it: `bdhctl ... --json | grep -q x` closes the pipe at the first match,
+// and what were written after that would end this process with SIGPIPE, a failure to a shell with pipefail.
+void WriteOut(std::string_view text) {
+  std::cout.flush();
+  while (!text.empty()) {
+    const ssize_t written = write(STDOUT_FILENO, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return;
+    text.remove_prefix(written);
+  }
 }
 
 // The beginning of `text` that fits into `width` places.
@@ -74,11 +87,11 @@ size_t DisplayWidth(std::string_view text) {
 }
 
 void PrintJson(const Json& json) {
-  std::cout << json.dump(2, ' ', false, Json::error_handler_t::replace) << std::endl;
+  WriteOut(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 void PrintJsonLine(const Json& json) {
-  std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
+  WriteOut(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 std::string Bar(double fraction, int width) {

@@ -213,7 +213,7 @@ TEST_F(MeshE2E, WhatIsTypedWronglyIsExitCode2) {
            {"data", "add", "x"},
            {"data", "add", "Not A Name", "-"},
            {"train", "start", "--dataset", "rivers", "--set", "train.max_stepps=1"},
-           {"train", "start", "--dataset", "rivers", "--set", "model.n_embd=7"},
+           {"train", "start", "--dataset", "rivers", "--set", "model.n_head=3"},
            {"generate", "--model", "river", "x", "--temperature", "9"},
            {"generate"},
            {"no-such-command"}}) {
@@ -268,6 +268,23 @@ TEST_F(MeshE2E, ARunThatWasStoppedGoesOn) {
   const std::string steps = absl::StrFormat("train.max_steps=%d", step + 3);
   EXPECT_THAT(mesh_->Ok({"train", "start", "--name", "second", "--resume", "--set", steps, "--watch"}),
               HasSubstr("finished"));
+}
+
+TEST_F(MeshE2E, ARunOutlivesItsWorkerAndItsWatcherSeesItToTheEnd) {
+  mesh_->Ok({"train", "start", "--dataset", "rivers", "--config", ConfigFile(), "--name", "third", "--set",
+             "train.max_steps=400", "--set", "train.checkpoint_interval=5"});
+  Subprocess watch(mesh_->Bdhctl({"train", "watch", "third"}));
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  while (mesh_->OkJson({"ckpt", "ls", "--run", "third"}).at("checkpoints").empty() &&
+         absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  ASSERT_EQ(kill(mesh_->Daemon("bdh-trainer-worker").at("pid").get<pid_t>(), SIGKILL), 0);
+  const Outcome watched = watch.Wait(absl::Minutes(3));
+  EXPECT_EQ(watched.exit_code, 0) << watched.out << watched.err;
+  EXPECT_THAT(watched.out, HasSubstr("does not answer"));
+  EXPECT_THAT(watched.out, HasSubstr("Run third finished: step 400/400"));
+  ASSERT_TRUE(mesh_->WaitUntilHealthy());
 }
 
 class KillE2E : public MeshE2E, public ::testing::WithParamInterface<const char*> {};
