@@ -1,20 +1,8 @@
-#include <unistd.h>
-
-#include <cstdlib>
-
 #include "bdh/base/status_macros.h"
+#include "bdh/training/machine.h"
 #include "services/trainer_worker/server.h"
 
 namespace {
-
-// LibTorch's threads (libgomp) spin while they wait for each other, which makes training seven times slower
-// as soon as anything else wants a processor. Sleeping costs next to nothing. The runtime reads the variable
-// when it is loaded, before main: so the process begins once more with it set.
-void SleepWhenWaiting(char** argv) {
-  if (std::getenv("OMP_WAIT_POLICY") != nullptr) return;
-  setenv("OMP_WAIT_POLICY", "passive", 1);
-  execv("/proc/self/exe", argv);  // Returns only if it fails; then it is slower, not wrong.
-}
 
 absl::StatusOr<std::unique_ptr<bdh::mesh::Daemon>> Start(const bdh::v1::Config& config,
                                                          const std::string& token) {
@@ -26,7 +14,7 @@ absl::StatusOr<std::unique_ptr<bdh::mesh::Daemon>> Start(const bdh::v1::Config& 
 }  // namespace
 
 int main(int argc, char** argv) {
-  SleepWhenWaiting(argv);
+  bdh::training::PrepareProcess(argv);
   return bdh::mesh::RunDaemon(
       argc, argv,
       {.name = "bdh-trainer-worker",

@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/training/machine.h"
 #include "services/trainer_worker/backoff.h"
 #include "services/trainer_worker/batch_stream.h"
 #include "services/trainer_worker/convert.h"
@@ -104,6 +105,7 @@ void Runner::Train(const v1::Run& run, Start start, std::stop_token stop) {
   BDH_LOG(INFO) << "training run=" << run.name() << " dataset=" << run.dataset()
                 << " parameters=" << run.parameter_count() << " max_steps=" << run.train().max_steps();
   const absl::StatusOr<Outcome> outcome = TrainToEnd(run, start, stop);
+  training::ReturnFreedMemory();
   bool draining = false;
   {
     MutexLock lock(mutex_);

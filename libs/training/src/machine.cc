@@ -1,6 +1,7 @@
 #include "bdh/training/machine.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 #include <sched.h>
 #include <unistd.h>
 
@@ -43,7 +44,32 @@ int QuotaCores() {
   return std::max(1, static_cast<int>(std::ceil(quota / period)));
 }
 
+// A step frees as much as it allocates. One arena, without mappings of its own for big blocks: the next step
+// then finds its memory where the one before left it.
+void KeepFreedMemory() {
+#if defined(__GLIBC__)
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_MAX, 0);
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
+  mallopt(M_TOP_PAD, 64 << 20);
+#endif
+}
+
 }  // namespace
+
+void PrepareProcess(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv);  // Returns only if it fails; then it is slower, not wrong.
+  }
+  KeepFreedMemory();
+}
+
+void ReturnFreedMemory() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}
 
 Blas LoadedBlas() {
   Blas blas;

@@ -24,6 +24,16 @@ int AvailableCores();
 // Memory this process may use: the machine's, or less in a container with a limit.
 double AvailableMemoryBytes();
 
+// Makes this process fit for training; call it first in main. It may begin the process once more, with
+// OMP_WAIT_POLICY=passive if that is not set: LibTorch's threads spin while they wait for each other, which
+// makes training seven times slower as soon as anything else runs on the machine, while sleeping costs next
+// to nothing; and their library reads the variable before main. And memory that is freed is kept for the next
+// step instead of being asked from the system again.
+void PrepareProcess(char** argv);
+
+// Gives that memory back, for when training is over.
+void ReturnFreedMemory();
+
 // Sets the threads of OpenBLAS, if that is what is loaded.
 void SetBlasThreads(int threads);
 
