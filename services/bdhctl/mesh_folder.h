@@ -27,7 +27,7 @@ struct DaemonState {
   std::string address, admin_address, public_address;
   std::string log;
   int restarts = 0;
-  std::string last_exit;  // "signal 9 (Killed)", or empty.
+  std::string last_exit;  // How it ended last: "signal 9 (Killed)". Empty: it never has.
 };
 
 // What mesh.json holds.

@@ -164,9 +164,8 @@ absl::Status Supervisor::WaitUntilReady(size_t index, absl::Time deadline) {
     Reap();
     if (stop_requests_ > 0) return absl::CancelledError("stopped while starting");
     const DaemonState& starting = daemon(index);
-    if (!starting.last_exit.empty()) return CouldNotStart(index, starting.last_exit);
-    for (const DaemonState& other : state_.daemons) {
-      if (!other.last_exit.empty()) return CouldNotStart(&other - state_.daemons.data(), other.last_exit);
+    for (const DaemonState& any : state_.daemons) {
+      if (any.state == "stopped") return CouldNotStart(any);
     }
     if (IsReady(index)) break;
     if (absl::Now() >= deadline) {
@@ -182,11 +181,11 @@ absl::Status Supervisor::WaitUntilReady(size_t index, absl::Time deadline) {
   return absl::OkStatus();
 }
 
-absl::Status Supervisor::CouldNotStart(size_t index, std::string_view why) const {
-  const DaemonState& failed = state_.daemons[index];
+absl::Status Supervisor::CouldNotStart(const DaemonState& failed) {
   const std::string message = absl::StrFormat("%s could not start (%s); its log (%s) ends:\n%s", failed.name,
-                                              why, failed.log, LastLines(failed.log, kLogLines));
-  if (why == absl::StrFormat("exit code %d", kExitBadConfig)) return absl::InvalidArgumentError(message);
+                                              failed.last_exit, failed.log, LastLines(failed.log, kLogLines));
+  if (failed.last_exit == absl::StrFormat("exit code %d", kExitBadConfig))
+    return absl::InvalidArgumentError(message);
   return absl::AbortedError(message);
 }
 
@@ -212,7 +211,6 @@ absl::Status Supervisor::Spawn(size_t index) {
   if (pid < 0) return ErrnoStatus(error, "start " + binary);
 
   spawned.state = "starting";
-  spawned.last_exit.clear();
   // The child is ours until we reap it, so its pid cannot have been used again.
   spawned.process = Identify(pid).value_or(ProcessId{pid, 0});
   SaveState();

@@ -67,7 +67,7 @@ class Supervisor {
   absl::Status WaitUntilReady(size_t index, absl::Time deadline);
   absl::Status Spawn(size_t index);
   bool IsReady(size_t index) const;
-  absl::Status CouldNotStart(size_t index, std::string_view why) const;
+  static absl::Status CouldNotStart(const DaemonState& failed);
 
   // Waits for a signal or the end of `timeout`, and notes what it meant.
   void WaitForEvent(absl::Duration timeout);

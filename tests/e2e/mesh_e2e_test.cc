@@ -300,7 +300,7 @@ TEST_P(KillE2E, ADaemonThatIsKilledComesBackWithAllItHad) {
   }
   ASSERT_TRUE(mesh_->WaitUntilHealthy()) << mesh_->Status().dump(2);
   EXPECT_NE(mesh_->Daemon(GetParam()).at("pid"), victim.at("pid"));
-  EXPECT_EQ(mesh_->Daemon(GetParam()).at("last_exit"), "");
+  EXPECT_EQ(mesh_->Daemon(GetParam()).at("last_exit"), "signal 9 (Killed)");
 
   EXPECT_THAT(mesh_->Ok({"data", "ls"}), HasSubstr("rivers"));
   EXPECT_THAT(mesh_->Ok({"ckpt", "ls"}), HasSubstr("runs/first/steps/20"));
