@@ -100,10 +100,13 @@ Json ToJson(const Report& report) {
   return json;
 }
 
-void PrintAsJson(const Mesh& mesh, const std::vector<Report>& reports, bool healthy) {
+void PrintAsJson(const Mesh& mesh, const absl::StatusOr<MeshState>& state, const std::vector<Report>& reports,
+                 bool healthy) {
   Json daemons = Json::array();
   for (const Report& report : reports) daemons.push_back(ToJson(report));
   PrintJson({{"data", mesh.folder.has_value() ? Json(mesh.folder->path()) : Json()},
+             // "starting", "up" or "stopping"; null for a mesh elsewhere.
+             {"state", state.ok() ? Json(state->state) : Json()},
              {"url", mesh.config.mesh().gateway_url()},
              {"healthy", healthy},
              {"daemons", daemons}});
@@ -123,12 +126,13 @@ void PrintAsTable(const Mesh& mesh, const std::vector<Report>& reports) {
 
 absl::StatusOr<int> RunStatus(const MeshFlags& flags) {
   BDH_ASSIGN_OR_RETURN(const Mesh mesh, FindMesh(flags));
-  const auto state = mesh.folder.has_value() ? mesh.folder->ReadState() : absl::NotFoundError("");
+  const auto state =
+      mesh.folder.has_value() ? mesh.folder->ReadState() : absl::StatusOr<MeshState>(absl::NotFoundError(""));
   const std::vector<Report> reports = AskAll(mesh, state);
   const bool healthy =
       std::all_of(reports.begin(), reports.end(), [](const Report& r) { return r.Healthy(); });
   if (flags.json) {
-    PrintAsJson(mesh, reports, healthy);
+    PrintAsJson(mesh, state, reports, healthy);
   } else {
     PrintAsTable(mesh, reports);
   }

@@ -81,7 +81,10 @@ Json MeshDriver::Status() const {
 }
 
 bool MeshDriver::WaitUntilHealthy() const {
-  return WaitFor([&] { return Status().value("healthy", false); });
+  return WaitFor([&] {
+    const Json status = Status();
+    return status.value("healthy", false) && status.value("state", "") == "up";
+  });
 }
 
 Json MeshDriver::Daemon(const std::string& name) const {

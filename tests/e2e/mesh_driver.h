@@ -37,7 +37,7 @@ class MeshDriver {
   Outcome Up(std::vector<std::string> more = {}) const;
   // What `status --json` says, whatever its exit code.
   Json Status() const;
-  // Waits until `status` says that all are well.
+  // Waits until `status` says that the mesh is up and all are well.
   bool WaitUntilHealthy() const;
   // The daemon's part of `status`.
   Json Daemon(const std::string& name) const;
