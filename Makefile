@@ -23,8 +23,8 @@ quickstart: build ## Start the mesh, train a small model on the King James Bible
 test: build ## Build and pass all tests
 	@ctest --preset $(PRESET)
 
-soak: build ## The long versions of the fault tests
-	@BDH_SOAK=1 ctest --preset $(PRESET) -L faults
+soak: build ## The long versions of the fault tests: 200 kills of a writing store
+	@BDH_CRASH_KILLS=200 ctest --preset $(PRESET) -L faults --timeout 3600
 
 bench: build ## Run the benchmarks (each compares two things in one run and prints the ratio)
 	@set -e; for bench in $(BUILD)/tests/bench/*_bench; do echo "== $$(basename $$bench)"; $$bench; done

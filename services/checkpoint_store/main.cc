@@ -17,5 +17,6 @@ int main(int argc, char** argv) {
   return bdh::mesh::RunDaemon(argc, argv,
                               {.name = "bdh-checkpoint-store",
                                .summary = "Keeps every checkpoint, whole or not at all.",
-                               .start = Start});
+                               .start = Start,
+                               .leaves_last = true});
 }

@@ -24,15 +24,17 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   server->gate_ = std::make_unique<mesh::Gate>(kName, options.token, server->metrics_);
   server->service_ = std::make_unique<CheckpointStore>(*server->store_, *server->gate_, server->metrics_);
   const CheckpointStore& service = *server->service_;
-  BDH_ASSIGN_OR_RETURN(server->server_,
-                       mesh::Server::Start({.daemon = kName,
-                                            .address = options.address,
-                                            .admin_address = options.admin_address,
-                                            .services = {server->service_.get()},
-                                            .gate = server->gate_.get(),
-                                            .metrics = &server->metrics_,
-                                            .key_figure = [&service] { return service.KeyFigure(); },
-                                            .max_message_bytes = options.max_message_bytes}));
+  BDH_ASSIGN_OR_RETURN(
+      server->server_,
+      mesh::Server::Start({.daemon = kName,
+                           .address = options.address,
+                           .admin_address = options.admin_address,
+                           .services = {server->service_.get()},
+                           .service_names = {v1::CheckpointStoreService::service_full_name()},
+                           .gate = server->gate_.get(),
+                           .metrics = &server->metrics_,
+                           .key_figure = [&service] { return service.KeyFigure(); },
+                           .max_message_bytes = options.max_message_bytes}));
   server->server_->SetReady(true);
   BDH_LOG(INFO) << "checkpoint store ready address=" << server->address() << " data_dir=" << options.data_dir
                 << " checkpoints=" << server->store_->totals().checkpoints;

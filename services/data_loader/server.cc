@@ -30,6 +30,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                                             .address = options.address,
                                             .admin_address = options.admin_address,
                                             .services = {server->service_.get()},
+                                            .service_names = {v1::DataLoaderService::service_full_name()},
                                             .gate = server->gate_.get(),
                                             .metrics = &server->metrics_,
                                             .key_figure = [&service] { return service.KeyFigure(); },

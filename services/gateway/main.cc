@@ -10,5 +10,6 @@ int main(int argc, char** argv) {
        .start = [](const bdh::v1::Config& config,
                    const std::string& token) -> absl::StatusOr<std::unique_ptr<bdh::mesh::Daemon>> {
          return bdh::gateway::Server::Start(bdh::gateway::OptionsFromConfig(config, token));
-       }});
+       },
+       .shortcuts = {{"--insecure", "gateway.insecure=true", "Listen beyond loopback without API keys"}}});
 }

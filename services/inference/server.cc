@@ -52,6 +52,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                            .address = options.address,
                            .admin_address = options.admin_address,
                            .services = {server->service_.get()},
+                           .service_names = {v1::InferenceService::service_full_name()},
                            .gate = &server->gate_,
                            .metrics = &server->metrics_,
                            .key_figure = [&service] { return service.KeyFigure(); },

@@ -51,6 +51,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                                             .address = options.address,
                                             .admin_address = options.admin_address,
                                             .services = {server->service_.get()},
+                                            .service_names = {v1::TrainerService::service_full_name()},
                                             .gate = &server->gate_,
                                             .metrics = &server->metrics_,
                                             .key_figure = [&trainer] { return trainer.KeyFigure(); },

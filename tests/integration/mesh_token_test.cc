@@ -67,15 +67,15 @@ class MeshTokenTest : public ::testing::Test {
     config.mutable_inference()->set_data_dir(folder_.path() + "/inference");
     config.mutable_trainer_worker()->set_data_dir(folder_.path() + "/trainer");
     config::FillDefaults(config);
-    for (auto [listen, admin] :
-         {std::pair{config.mutable_data_loader()->mutable_listen(),
-                    config.mutable_data_loader()->mutable_admin_listen()},
-          {config.mutable_checkpoint_store()->mutable_listen(),
-           config.mutable_checkpoint_store()->mutable_admin_listen()},
-          {config.mutable_inference()->mutable_listen(), config.mutable_inference()->mutable_admin_listen()},
-          {config.mutable_gateway()->mutable_listen(), config.mutable_gateway()->mutable_admin_listen()}}) {
-      *listen = *admin = "127.0.0.1:0";
-    }
+    const auto pick_ports = [](auto* daemon) {
+      daemon->set_listen("127.0.0.1:0");
+      daemon->set_admin_listen("127.0.0.1:0");
+    };
+    pick_ports(config.mutable_data_loader());
+    pick_ports(config.mutable_trainer_worker());
+    pick_ports(config.mutable_checkpoint_store());
+    pick_ports(config.mutable_inference());
+    pick_ports(config.mutable_gateway());
     config.mutable_gateway()->set_http_listen("127.0.0.1:0");
     return config;
   }

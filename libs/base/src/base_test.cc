@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "bdh/base/address.h"
 #include "bdh/base/file.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_util.h"
@@ -52,6 +53,26 @@ TEST(Text, ResourceNamesAreSafeAsFileNames) {
   for (const char* bad : {"", ".", "..", "-a", "A", "a/b", "a b", "a\n"})
     EXPECT_FALSE(IsResourceName(bad)) << bad;
   EXPECT_FALSE(IsResourceName(std::string(65, 'a')));
+}
+
+TEST(Address, HostAndPortAreSplitAsPeopleWriteThem) {
+  for (const char* text : {"127.0.0.1:0", "localhost:8000", "[::1]:7011", "store.bdh.svc:65535"}) {
+    const auto address = ParseHostPort(text);
+    ASSERT_TRUE(address.ok()) << address.status();
+    EXPECT_EQ(address->ToString(), text);
+  }
+  for (const char* bad : {"", "host", ":80", "host:", "host:x", "host:-1", "host:65536", "::1:80", "[]:80"}) {
+    EXPECT_FALSE(ParseHostPort(bad).ok()) << bad;
+  }
+}
+
+TEST(Address, LoopbackIsWhatThisMachineAloneCanReach) {
+  for (const char* text : {"127.0.0.1:1", "127.9.9.9:1", "localhost:1", "[::1]:1"}) {
+    EXPECT_TRUE(ParseHostPort(text)->IsLoopback()) << text;
+  }
+  for (const char* text : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.org:1"}) {
+    EXPECT_FALSE(ParseHostPort(text)->IsLoopback()) << text;
+  }
 }
 
 TEST(Files, AnAtomicWriteReplacesTheWholeFileAndKeepsItsMode) {

@@ -2,14 +2,16 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
 #include <optional>
 #include <thread>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "bdh/base/address.h"
+#include "bdh/base/status_macros.h"
 
 namespace bdh::mesh {
 namespace {
@@ -20,6 +22,7 @@ namespace http = beast::http;
 using tcp = asio::ip::tcp;
 
 constexpr auto kTimeout = std::chrono::seconds(5);
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 constexpr int kMaxConnections = 64;
 constexpr size_t kMaxRequestBytes = 8192;
 
@@ -97,29 +100,37 @@ struct AdminServer::Impl {
   void Accept() {
     acceptor.async_accept([this](beast::error_code error, tcp::socket socket) {
       if (error == asio::error::operation_aborted) return;
+      if (error) return AcceptLater();
       // Over the limit the socket closes here: a probe tries again, a flood gets nothing.
-      if (!error && state.connections < kMaxConnections)
-        std::make_shared<Session>(std::move(socket), state)->Run();
+      if (state.connections < kMaxConnections) std::make_shared<Session>(std::move(socket), state)->Run();
       Accept();
+    });
+  }
+
+  // Out of descriptors, most likely: asking again at once would burn a core until somebody closes one.
+  void AcceptLater() {
+    pause.expires_after(kAcceptPause);
+    pause.async_wait([this](beast::error_code error) {
+      if (!error) Accept();
     });
   }
 
   State state;
   asio::io_context context{1};
   tcp::acceptor acceptor;
+  asio::steady_timer pause{context};
   std::string address;
   std::thread thread;
 };
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const std::string& address,
                                                                 const telemetry::Metrics& metrics) {
-  const size_t colon = address.rfind(':');
-  const std::string host = address.substr(0, colon);
-  const std::string port = colon == std::string::npos ? "" : address.substr(colon + 1);
+  BDH_ASSIGN_OR_RETURN(HostPort listen, ParseHostPort(address));
   auto impl = std::make_unique<Impl>(metrics);
   beast::error_code error;
   tcp::resolver resolver(impl->context);
-  const auto found = resolver.resolve(host, port, tcp::resolver::passive, error);
+  const auto found =
+      resolver.resolve(listen.host, absl::StrFormat("%d", listen.port), tcp::resolver::passive, error);
   if (!error) impl->acceptor.open(found.begin()->endpoint().protocol(), error);
   if (!error) impl->acceptor.set_option(tcp::acceptor::reuse_address(true), error);
   if (!error) impl->acceptor.bind(found.begin()->endpoint(), error);
@@ -128,7 +139,8 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const std::strin
     return absl::UnavailableError(
         absl::StrFormat("cannot listen on admin address %s: %s", address, error.message()));
   }
-  impl->address = absl::StrFormat("%s:%d", host, impl->acceptor.local_endpoint().port());
+  listen.port = impl->acceptor.local_endpoint().port();
+  impl->address = listen.ToString();
   impl->Accept();
   impl->thread = std::thread([&context = impl->context] { context.run(); });
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));

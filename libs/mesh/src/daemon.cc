@@ -16,6 +16,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "bdh/base/file.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
@@ -59,19 +60,22 @@ void WaitForDeath(pid_t parent) {
   close(descriptor);
 }
 
-// A mesh whose supervisor was killed drains instead of staying behind.
-void FollowParent(pid_t parent) {
-  std::thread([parent] {
+// A mesh whose supervisor was killed drains instead of staying behind, after `delay`.
+void FollowParent(pid_t parent, absl::Duration delay) {
+  std::thread([parent, delay] {
     WaitForDeath(parent);
-    BDH_LOG(WARNING) << "supervisor is gone, draining pid=" << parent;
+    BDH_LOG(WARNING) << "supervisor is gone, draining pid=" << parent
+                     << " delay=" << absl::FormatDuration(delay);
+    absl::SleepFor(delay);
     kill(getpid(), SIGTERM);
   }).detach();
 }
 
-void FollowParentFromEnvironment() {
+// The supervisor's pid, or 0 when nobody supervises.
+pid_t SupervisorPid() {
   const char* text = std::getenv("BDH_PARENT_PID");
   int pid = 0;
-  if (text != nullptr && absl::SimpleAtoi(text, &pid) && pid > 1) FollowParent(pid);
+  return text != nullptr && absl::SimpleAtoi(text, &pid) && pid > 1 ? pid : 0;
 }
 
 absl::Status WriteReadyFile(const std::string& path, const Daemon& daemon) {
@@ -82,11 +86,13 @@ absl::Status WriteReadyFile(const std::string& path, const Daemon& daemon) {
   return WriteFileAtomically(path, ready.dump() + "\n");
 }
 
-// Waits for the first signal and drains; a second one ends the process at once.
-void DrainOnSignal(Daemon& daemon, const sigset_t& signals, absl::Duration timeout) {
+// Waits for the first signal and drains. A second one ends the process at once, except SIGTERM under a
+// supervisor: after its death everybody may be told twice, and what is being saved must be saved.
+void DrainOnSignal(Daemon& daemon, sigset_t signals, absl::Duration timeout, bool supervised) {
   int signal_number = 0;
   sigwait(&signals, &signal_number);
   BDH_LOG(INFO) << "draining signal=" << signal_number << " timeout=" << absl::FormatDuration(timeout);
+  if (supervised) sigdelset(&signals, SIGTERM);
   std::thread([signals] {
     int again = 0;
     sigwait(&signals, &again);
@@ -105,15 +111,19 @@ int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& r
   const auto token = ReadToken(config.mesh());
   if (!token.ok()) return Fail(spec, token.status(), kExitUsage);
   auto daemon = spec.start(config, *token);
-  if (!daemon.ok()) return Fail(spec, daemon.status(), kExitFailed);
+  if (!daemon.ok()) {
+    return Fail(spec, daemon.status(), absl::IsInvalidArgument(daemon.status()) ? kExitUsage : kExitFailed);
+  }
   BDH_LOG(INFO) << "started daemon=" << spec.name << " version=" << Version()
                 << " address=" << (*daemon)->address() << " admin=" << (*daemon)->admin_address();
   if (!ready_file.empty()) {
     if (const auto status = WriteReadyFile(ready_file, **daemon); !status.ok())
       return Fail(spec, status, kExitFailed);
   }
-  FollowParentFromEnvironment();
-  DrainOnSignal(**daemon, signals, absl::Seconds(config.mesh().drain_timeout_seconds()));
+  const absl::Duration drain = absl::Seconds(config.mesh().drain_timeout_seconds());
+  const pid_t supervisor = SupervisorPid();
+  if (supervisor != 0) FollowParent(supervisor, spec.leaves_last ? drain : absl::ZeroDuration());
+  DrainOnSignal(**daemon, signals, drain, supervisor != 0);
   daemon->reset();
   BDH_LOG(INFO) << "left daemon=" << spec.name;
   return 0;
@@ -159,6 +169,11 @@ int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
       ->allow_extra_args(false);
   app.add_option("--ready-file", flags.ready_file, "Write pid and addresses there (JSON) once started")
       ->type_name("FILE");
+  for (const DaemonSpec::Shortcut& shortcut : spec.shortcuts) {
+    app.add_flag_callback(
+        shortcut.flag, [&flags, &shortcut] { flags.config.sets.push_back(shortcut.assignment); },
+        absl::StrFormat("%s (--set %s)", shortcut.help, shortcut.assignment));
+  }
   app.add_flag("--print-config", flags.print_config, "Print the effective configuration and leave");
   app.set_version_flag("--version", absl::StrFormat("%s %s", spec.name, Version()));
   app.footer(

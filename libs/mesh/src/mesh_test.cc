@@ -1,6 +1,7 @@
 // What every daemon owes to the mesh, shown on a real server over real sockets: the token is demanded, health
 // and readiness tell the truth, limits hold, garbage does no harm, and errors are sentences.
 
+#include <grpcpp/generic/generic_stub.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -44,6 +45,32 @@ std::string Get(const std::string& address, const std::string& path) {
   return Send(address, absl::StrFormat("GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path));
 }
 
+// The first answer to `request`, both as bytes on the wire, or the error's message. Health and reflection
+// come without generated stubs in Debian's gRPC.
+std::string RawCall(const Peer& peer, const std::string& method, const std::string& request) {
+  grpc::GenericStub stub(peer.channel());
+  grpc::CompletionQueue queue;
+  void* tag = nullptr;
+  bool ok = false;
+  const auto context = peer.NewContext(absl::Seconds(10), /*wait_for_ready=*/true);
+  const auto call = stub.PrepareCall(context.get(), method, &queue);
+  call->StartCall(nullptr);
+  queue.Next(&tag, &ok);
+  const grpc::Slice slice(request);
+  call->WriteLast(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), nullptr);
+  queue.Next(&tag, &ok);
+  grpc::ByteBuffer answer;
+  call->Read(&answer, nullptr);
+  queue.Next(&tag, &ok);
+  std::string bytes;
+  grpc::Slice whole;
+  if (ok && answer.DumpToSingleSlice(&whole).ok()) bytes.assign(whole.begin(), whole.end());
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  queue.Next(&tag, &ok);
+  return status.ok() ? bytes : status.error_message();
+}
+
 class MeshServerTest : public testing::Test {
  protected:
   void SetUp() override { server_ = Start("right-token", "127.0.0.1:0"); }
@@ -52,6 +79,7 @@ class MeshServerTest : public testing::Test {
     gate_ = std::make_unique<Gate>("bdh-test", token, metrics_);
     auto server = Server::Start({.daemon = "bdh-test",
                                  .address = address,
+                                 .service_names = {"bdh.v1.TestService"},
                                  .gate = gate_.get(),
                                  .metrics = &metrics_,
                                  .key_figure = [] { return std::string("7 things"); }});
@@ -100,6 +128,53 @@ TEST_F(MeshServerTest, ReadinessIsTheSameOnBothPorts) {
   EXPECT_TRUE(absl::StrContains(Get(server_->admin_address(), "/healthz"), "200 OK"));
   server_->Shutdown(absl::ZeroDuration());
   EXPECT_TRUE(absl::StrContains(Get(server_->admin_address(), "/readyz"), "503")) << "draining";
+}
+
+TEST_F(MeshServerTest, HealthIsAnsweredForEachServiceAndForTheWhole) {
+  const Peer peer("bdh-test", server_->address(), "");  // Probes carry no token.
+  // HealthCheckRequest.service is field 1; HealthCheckResponse.status is field 1: 1 serving, 2 not.
+  const auto check = [&](const std::string& service) {
+    return RawCall(peer, "/grpc.health.v1.Health/Check",
+                   "\x0a" + std::string(1, char(service.size())) + service);
+  };
+  for (const char* service : {"", "bdh.v1.MeshService", "bdh.v1.TestService"}) {
+    server_->SetReady(false);
+    EXPECT_EQ(check(service), "\x08\x02") << service;
+    server_->SetReady(true);
+    EXPECT_EQ(check(service), "\x08\x01") << service;
+  }
+}
+
+TEST_F(MeshServerTest, ReflectionListsTheServices) {
+  const Peer peer("bdh-test", server_->address(), "");
+  // ServerReflectionRequest.list_services is field 7.
+  const std::string services =
+      RawCall(peer, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "\x3a\x01*");
+  EXPECT_TRUE(absl::StrContains(services, "bdh.v1.MeshService")) << services;
+  EXPECT_TRUE(absl::StrContains(services, "grpc.health.v1.Health")) << services;
+}
+
+TEST_F(MeshServerTest, BeyondLoopbackTheTokenIsNotOptional) {
+  Gate open("bdh-open", "", metrics_);
+  const auto refused =
+      Server::Start({.daemon = "bdh-open", .address = "0.0.0.0:0", .gate = &open, .metrics = &metrics_});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(refused.status().message(), "mesh.token_file")) << refused.status();
+  Gate closed("bdh-closed", "a-token", metrics_);
+  BDH_EXPECT_OK(
+      Server::Start({.daemon = "bdh-closed", .address = "0.0.0.0:0", .gate = &closed, .metrics = &metrics_}));
+}
+
+TEST_F(MeshServerTest, TheAdminPortTakesIpv6AsGrpcDoes) {
+  Gate gate("bdh-six", "", metrics_);
+  const auto server = Server::Start({.daemon = "bdh-six",
+                                     .address = "[::1]:0",
+                                     .admin_address = "[::1]:0",
+                                     .gate = &gate,
+                                     .metrics = &metrics_});
+  if (absl::IsUnavailable(server.status())) GTEST_SKIP() << "no IPv6 here: " << server.status();
+  BDH_ASSERT_OK(server);
+  EXPECT_TRUE((*server)->admin_address().starts_with("[::1]:")) << (*server)->admin_address();
 }
 
 TEST_F(MeshServerTest, MetricsCountTheCalls) {
@@ -169,6 +244,14 @@ TEST(GrpcStatus, CodeAndMessageGoThroughUnchanged) {
     const absl::Status status(static_cast<absl::StatusCode>(code), code == 0 ? "" : "why");
     EXPECT_EQ(FromGrpc(ToGrpc(status)), status);
   }
+}
+
+TEST(GrpcStatus, WhatAHandlerSaysIsNotTakenForTheConnection) {
+  const Peer peer("bdh-trainer-worker", "127.0.0.1:1", "");
+  const absl::Status said = absl::UnavailableError("bdh-data-loader does not answer");
+  EXPECT_EQ(peer.Outcome(ToGrpc(said)), said);
+  EXPECT_TRUE(absl::StrContains(peer.Outcome({grpc::StatusCode::UNAVAILABLE, "refused"}).message(),
+                                "bdh-trainer-worker at 127.0.0.1:1 does not answer (refused)"));
 }
 
 TEST(Token, IsReadFromAPrivateFileOnly) {

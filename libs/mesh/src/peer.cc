@@ -17,8 +17,8 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address, int max_messa
   arguments.SetLoadBalancingPolicyName("round_robin");
   // A daemon that restarts is back within a second; the default back-off of up to two minutes would hide
   // that.
+  // (MIN_RECONNECT_BACKOFF stays: in spite of its name it is how long an attempt to connect may take.)
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   // The mesh never speaks through an HTTP proxy of the environment.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -43,6 +43,8 @@ std::unique_ptr<grpc::ClientContext> Peer::NewContext(absl::Duration timeout, bo
 
 absl::Status Peer::Outcome(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
+  // What a handler said about its own peers is not about this one.
+  if (CameFromHandler(status)) return FromGrpc(status);
   switch (status.error_code()) {
     case grpc::StatusCode::UNAVAILABLE:
       return absl::UnavailableError(

@@ -12,7 +12,9 @@
 
 #include "absl/strings/str_format.h"
 #include "admin_server.h"
+#include "bdh/base/address.h"
 #include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
 #include "bdh/base/version.h"
 #include "bdh/v1/mesh.grpc.pb.h"
 
@@ -26,9 +28,13 @@ class MeshServiceImpl final : public v1::MeshService::Service {
 
   void SetReady(bool ready) { ready_ = ready; }
 
+  // From here on the addresses do not change.
+  void SetStarted() { started_ = true; }
+
   grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,
                          v1::GetStatusResponse* response) override {
     return gate_.Run(*context, "GetStatus", [&] {
+      if (!started_) return absl::UnavailableError(daemon_ + " is starting");
       response->set_daemon(daemon_);
       response->set_version(Version());
       response->set_address(server_.address());
@@ -48,6 +54,7 @@ class MeshServiceImpl final : public v1::MeshService::Service {
   const std::function<std::string()> key_figure_;
   const absl::Time start_ = absl::Now();
   std::atomic<bool> ready_{false};
+  std::atomic<bool> started_{false};
 };
 
 namespace {
@@ -62,8 +69,13 @@ void Limit(const Server::Options& options, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
 
-std::string WithPort(const std::string& address, int port) {
-  return absl::StrFormat("%s:%d", address.substr(0, address.rfind(':')), port);
+// Whoever can reach a daemon may command it, so beyond this machine the token is not optional.
+absl::Status CheckReach(const Server::Options& options, const HostPort& listen) {
+  if (options.gate->demands_token() || listen.IsLoopback()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "%s would listen on %s without a mesh token, for everybody on the network to command; set "
+      "mesh.token_file, or listen on 127.0.0.1",
+      options.daemon, options.address));
 }
 
 }  // namespace
@@ -72,7 +84,11 @@ Server::Server() = default;
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   BDH_CHECK(options.gate != nullptr && options.metrics != nullptr);
+  BDH_ASSIGN_OR_RETURN(HostPort listen, ParseHostPort(options.address));
+  BDH_RETURN_IF_ERROR(CheckReach(options, listen));
   auto server = std::unique_ptr<Server>(new Server());
+  server->service_names_ = options.service_names;
+  server->service_names_.emplace_back(v1::MeshService::service_full_name());
   server->mesh_service_ =
       std::make_unique<MeshServiceImpl>(*server, options.daemon, *options.gate, options.key_figure);
 
@@ -100,13 +116,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
         absl::StrFormat("%s cannot listen on %s: the port is taken or the address is not this machine's",
                         options.daemon, options.address));
   }
-  server->address_ = WithPort(options.address, port);
+  listen.port = port;
+  server->address_ = listen.ToString();
   if (!options.admin_address.empty()) {
     auto admin = AdminServer::Start(options.admin_address, *options.metrics);
     if (!admin.ok()) return admin.status();
     server->admin_ = *std::move(admin);
     server->admin_address_ = server->admin_->address();
   }
+  server->mesh_service_->SetStarted();
   server->SetReady(false);
   return server;
 }
@@ -117,7 +135,9 @@ Server::~Server() {
 
 void Server::SetReady(bool ready) {
   mesh_service_->SetReady(ready);
-  grpc_server_->GetHealthCheckService()->SetServingStatus(ready);
+  grpc::HealthCheckServiceInterface* health = grpc_server_->GetHealthCheckService();
+  for (const std::string& name : service_names_) health->SetServingStatus(name, ready);
+  health->SetServingStatus(ready);  // "", the daemon as a whole.
   if (admin_ != nullptr) admin_->SetReady(ready);
 }
 

@@ -34,6 +34,13 @@ struct DaemonSpec {
   // `token` is what mesh.token_file holds, or empty.
   std::function<absl::StatusOr<std::unique_ptr<Daemon>>(const v1::Config& config, const std::string& token)>
       start;
+  // Others save here while they drain: when the supervisor dies, stay for drain_timeout before draining too.
+  bool leaves_last = false;
+  // Flags that stand for one --set, e.g. {"--insecure", "gateway.insecure=true", "Listen ..."}.
+  struct Shortcut {
+    std::string flag, assignment, help;
+  };
+  std::vector<Shortcut> shortcuts = {};
 };
 
 // Parses --config, --set, --ready-file, --print-config, --version and --help; loads the configuration;

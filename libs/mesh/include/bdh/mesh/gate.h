@@ -26,6 +26,8 @@ class Gate {
   // An empty `token` lets every caller in. `metrics` outlives this object.
   Gate(std::string daemon, std::string token, telemetry::Metrics& metrics);
 
+  bool demands_token() const { return !expected_.empty(); }
+
   template <class Body>  // absl::Status()
   grpc::Status Run(const grpc::ServerContext& context, std::string_view method, Body&& body) const {
     const absl::Time start = absl::Now();
