@@ -5,46 +5,44 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${BDH_DATA:-./bdh-data}
-ctl=build/bin/bdhctl
+bdhctl=build/bin/bdhctl
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 
-# Whether a listing (JSON on standard input) holds an object with this name.
-has() { grep -Eq "\"$1\": *\"$2\""; }
+ctl() { "$bdhctl" "$@" --data "$data"; }
+
+# Of a listing on standard input (JSON): the value of KEY in the object whose name is NAME.
+field_of() {
+  awk -F '"' -v name="$1" -v key="$2" '$2 == "name" {ours = ($4 == name)} ours && $2 == key {print $4; exit}'
+}
 
 step "Starting the five daemons"
-"$ctl" up --detach --data "$data"
-url=$("$ctl" status --data "$data" --json | grep -Eo 'http://[0-9a-zA-Z.:_-]+' | head -n 1)
+ctl up --detach
+url=$(ctl status --json | awk -F '"' '$2 == "url" {print $4; exit}')
 
 step "Data: the King James Bible, 4.4 MB of public-domain text (Debian's bible-kjv)"
-if "$ctl" data ls --data "$data" --json | has name kjv; then
+if [ -n "$(ctl data ls --json | field_of kjv hash)" ]; then
   echo "The data set kjv is there already."
 else
-  bible -f 'gen1:1-rev22:21' | "$ctl" data add kjv - --data "$data"
+  bible -f 'gen1:1-rev22:21' | ctl data add kjv -
 fi
 
 step "Training a small BDH (configs/quickstart.yaml)"
-if "$ctl" ckpt ls --tags --data "$data" --json | has name quickstart; then
-  echo "The model quickstart is there already; 'bdhctl train start --help' shows how to train another."
-elif "$ctl" train ls --data "$data" --json | has name quickstart; then
-  "$ctl" train start --dataset kjv --config configs/quickstart.yaml --name quickstart --tag quickstart \
-    --resume --watch --data "$data"
-else
-  "$ctl" train start --dataset kjv --config configs/quickstart.yaml --name quickstart --tag quickstart \
-    --watch --data "$data"
-fi
+# A run that was interrupted goes on where it was.
+case $(ctl train ls --json | field_of quickstart state) in
+  finished) echo "The run quickstart is finished already." ;;
+  starting | running) ctl train watch quickstart ;;
+  "") ctl train start --dataset kjv --config configs/quickstart.yaml --name quickstart --tag quickstart --watch ;;
+  *) ctl train start --dataset kjv --name quickstart --resume --watch ;;
+esac
 
-step "Serving it"
-if "$ctl" models ls --data "$data" --json | has id quickstart; then
-  echo "The model quickstart is loaded."
-else
-  "$ctl" models load quickstart --data "$data"
-fi
+step "Serving the checkpoint with the best validation loss"
+ctl models load quickstart
 
 step "Asking it, as any OpenAI client would"
 prompt='In the beginning God '
 request='{"model": "quickstart", "prompt": "'$prompt'", "max_tokens": 240, "temperature": 0.7, "seed": 7, "stream": true}'
-printf 'curl -N %s/v1/completions -d %q\n\n' "$url" "$request"
+printf "curl -N %s/v1/completions -H 'Content-Type: application/json' -d '%s'\n\n" "$url" "$request"
 printf '%s' "$prompt"
 stream=$(mktemp)
 trap 'rm -f "$stream"' EXIT
@@ -61,10 +59,10 @@ cat <<END
 
 It has read the Bible for two minutes; give it hours and it will do better. The mesh stays up at $url. Try:
 
-  $ctl generate --model quickstart "And the LORD said" --max-tokens 200
-  $ctl status
-  $ctl data add mine path/to/*.txt && $ctl train start --dataset mine --config configs/quickstart.yaml --watch
+  $bdhctl generate --model quickstart "And the LORD said" --max-tokens 200
+  $bdhctl status
+  $bdhctl data add mine path/to/*.txt && $bdhctl train start --dataset mine --config configs/quickstart.yaml --watch
   curl $url/v1/models
   python3 -c 'from openai import OpenAI; print(OpenAI(base_url="$url/v1", api_key="none").completions.create(model="quickstart", prompt="And God said", max_tokens=80).choices[0].text)'
-  $ctl down
+  $bdhctl down
 END
