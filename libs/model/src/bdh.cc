@@ -99,7 +99,8 @@ torch::Tensor BdhImpl::forward(const torch::Tensor& tokens) {
   for (int layer = 0; layer < config_.n_layer; ++layer) {
     const auto active = torch::bmm(for_every_head(x), encoder_).relu_();
     const auto read = LayerNorm(Attention(active, x));
-    const auto product = Gate(active, torch::bmm(read, encoder_v_), is_training() ? config_.dropout : 0);
+    const auto product =
+        Gate(active, torch::bmm(read, encoder_v_), is_training() ? config_.dropout : 0, generator_);
     const auto written = torch::bmm(product, decoder).sum(0).view({batch, length, width});
     x = LayerNorm(x + LayerNorm(written));
   }

@@ -16,8 +16,8 @@ std::span<float> Span(const torch::Tensor& tensor) {
 }
 
 // From LibTorch's generator, so that its seed and state decide dropout as they decide everything else.
-int64_t DrawSeed() {
-  return torch::randint(std::numeric_limits<int64_t>::max(), {}, torch::kInt64).item<int64_t>();
+int64_t DrawSeed(const c10::optional<at::Generator>& generator) {
+  return torch::randint(std::numeric_limits<int64_t>::max(), {}, generator, torch::kInt64).item<int64_t>();
 }
 
 class FusedGate : public torch::autograd::Function<FusedGate> {
@@ -46,11 +46,12 @@ class FusedGate : public torch::autograd::Function<FusedGate> {
 
 }  // namespace
 
-torch::Tensor Gate(const torch::Tensor& active, const torch::Tensor& gate, double dropout_rate) {
+torch::Tensor Gate(const torch::Tensor& active, const torch::Tensor& gate, double dropout_rate,
+                   const c10::optional<at::Generator>& generator) {
   const bool fused = active.is_cpu() && active.scalar_type() == torch::kFloat32 && active.is_contiguous() &&
                      gate.is_contiguous() && active.sizes() == gate.sizes();
   if (!fused) return torch::dropout(active * gate.relu(), dropout_rate, /*train=*/dropout_rate > 0);
-  return FusedGate::apply(active, gate, dropout_rate, dropout_rate > 0 ? DrawSeed() : 0);
+  return FusedGate::apply(active, gate, dropout_rate, dropout_rate > 0 ? DrawSeed(generator) : 0);
 }
 
 }  // namespace bdh::model

@@ -21,6 +21,10 @@ class BdhImpl : public torch::nn::Module {
   // Token ids [B, T] (int64) to logits [B, T, vocab_size]. Dropout acts in training mode.
   torch::Tensor forward(const torch::Tensor& tokens);
 
+  // Where dropout draws from; LibTorch's default generator if this is never called. Models that train in
+  // several threads need one each: of a shared one nobody knows who draws first.
+  void set_generator(const at::Generator& generator) { generator_ = generator; }
+
   const spec::ModelConfig& config() const { return config_; }
 
  private:
@@ -34,6 +38,7 @@ class BdhImpl : public torch::nn::Module {
   const spec::ModelConfig config_;
   torch::nn::Embedding embed_{nullptr};
   torch::Tensor encoder_, encoder_v_, decoder_, lm_head_, frequencies_;
+  c10::optional<at::Generator> generator_;
   torch::Tensor turns_;  // Kept from the last forward: they depend on the position alone.
 };
 TORCH_MODULE(Bdh);
