@@ -1,19 +1,10 @@
-// Compiled with OpenMP and -O3, see CMakeLists.txt; without OpenMP it is the same on one thread.
+// Compiled with -O3 for its vectoriser, see CMakeLists.txt.
 #include "bdh/training/adamw.h"
 
-#include <algorithm>
 #include <cmath>
-#include <vector>
 
 namespace bdh::training {
 namespace {
-
-// Fixed, so that sums have one order whatever the number of threads.
-constexpr int64_t kBlock = 1 << 14;
-
-int64_t BlockCount(size_t size) {
-  return (static_cast<int64_t>(size) + kBlock - 1) / kBlock;
-}
 
 // The factors of one step as LibTorch computes them: in double, rounded once.
 struct Factors {
@@ -35,7 +26,7 @@ Factors MakeFactors(const AdamWStep& step) {
           .scale = static_cast<float>(step.gradient_scale)};
 }
 
-void ApplyBlock(const Factors& f, int64_t count, float* __restrict weights, const float* __restrict gradient,
+void ApplyToAll(const Factors& f, int64_t count, float* __restrict weights, const float* __restrict gradient,
                 float* __restrict exp_avg, float* __restrict exp_avg_sq) {
   for (int64_t i = 0; i < count; ++i) {
     const float g = gradient[i] * f.scale;
@@ -53,40 +44,24 @@ void ApplyBlock(const Factors& f, int64_t count, float* __restrict weights, cons
 void ApplyAdamW(const AdamWStep& step, std::span<float> weights, std::span<const float> gradient,
                 std::span<float> exp_avg, std::span<float> exp_avg_sq) {
   const Factors factors = MakeFactors(step);
-  const int64_t size = static_cast<int64_t>(weights.size());
-  const int64_t blocks = BlockCount(weights.size());
-#pragma omp parallel for schedule(static)
-  for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t begin = block * kBlock;
-    ApplyBlock(factors, std::min(kBlock, size - begin), weights.data() + begin, gradient.data() + begin,
-               exp_avg.data() + begin, exp_avg_sq.data() + begin);
-  }
+  ApplyToAll(factors, static_cast<int64_t>(weights.size()), weights.data(), gradient.data(), exp_avg.data(),
+             exp_avg_sq.data());
 }
 
 double SumOfSquares(std::span<const float> values) {
-  const int64_t size = static_cast<int64_t>(values.size());
-  const int64_t blocks = BlockCount(values.size());
-  std::vector<double> sums(static_cast<size_t>(blocks));
-#pragma omp parallel for schedule(static)
-  for (int64_t block = 0; block < blocks; ++block) {
-    const int64_t begin = block * kBlock, end = std::min(size, begin + kBlock);
-    // Four chains instead of one: the additions need not wait for each other.
-    double chains[4] = {};
-    int64_t i = begin;
-    for (; i + 4 <= end; i += 4) {
-      for (int64_t lane = 0; lane < 4; ++lane) {
-        const double value = values[static_cast<size_t>(i + lane)];
-        chains[lane] += value * value;
-      }
+  // Many chains instead of one: the additions need not wait for each other, and the vectoriser may take them.
+  constexpr size_t kChains = 8;
+  double chains[kChains] = {};
+  size_t i = 0;
+  for (; i + kChains <= values.size(); i += kChains) {
+    for (size_t lane = 0; lane < kChains; ++lane) {
+      const double value = values[i + lane];
+      chains[lane] += value * value;
     }
-    for (; i < end; ++i) {
-      const double value = values[static_cast<size_t>(i)];
-      chains[0] += value * value;
-    }
-    sums[static_cast<size_t>(block)] = (chains[0] + chains[1]) + (chains[2] + chains[3]);
   }
+  for (; i < values.size(); ++i) chains[0] += static_cast<double>(values[i]) * values[i];
   double total = 0;
-  for (const double sum : sums) total += sum;
+  for (const double chain : chains) total += chain;
   return total;
 }
 

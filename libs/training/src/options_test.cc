@@ -79,9 +79,17 @@ TEST(ValidateOptions, NamesTheField) {
   ExpectRefused({.schedule = Schedule::kCosine, .min_learning_rate = 1}, "min_learning_rate");
 }
 
+TEST(WorkerCount, IsWhatThreadsRowsAndMemoryAllow) {
+  const spec::ModelConfig small, large{.n_embd = 4096};
+  EXPECT_EQ(WorkerCount(small, {.batch_size = 32, .threads = 8}), 8);
+  EXPECT_EQ(WorkerCount(small, {.batch_size = 3, .threads = 8}), 3);
+  EXPECT_EQ(WorkerCount(large, {.batch_size = 32, .threads = 8}), 1);
+}
+
 TEST(MemoryEstimate, CountsWeightsFourTimesAndNeverOverflows) {
   const spec::ModelConfig model;
-  EXPECT_EQ(EstimateMemory(model, {}).model_bytes, 16.0 * static_cast<double>(spec::ParameterCount(model)));
+  EXPECT_EQ(EstimateMemory(model, {.threads = 1}).model_bytes,
+            16.0 * static_cast<double>(spec::ParameterCount(model)));
   EXPECT_GT(EstimateMemory(model, {}).activation_bytes, 1e9);
   const double huge = EstimateMemory({.n_layer = 1024, .n_embd = 65536, .mlp_internal_dim_multiplier = 65536},
                                      {.batch_size = 65536, .block_size = 1 << 20})

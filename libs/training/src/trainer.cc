@@ -8,15 +8,15 @@
 #include <deque>
 #include <exception>
 #include <limits>
+#include <map>
 #include <new>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
-#include "bdh/model/bdh.h"
 #include "bdh/training/adamw.h"
-#include "bdh/training/machine.h"
+#include "shared_model.h"
 
 namespace bdh::training {
 namespace {
@@ -28,14 +28,13 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A parameter with its moments.
-struct Slot {
-  std::string name;
-  torch::Tensor weight, exp_avg, exp_avg_sq;
+// AdamW's two moments of a parameter.
+struct Moments {
+  torch::Tensor exp_avg, exp_avg_sq;
 };
 
-std::span<float> Floats(const torch::Tensor& tensor) {
-  return {tensor.data_ptr<float>(), static_cast<size_t>(tensor.numel())};
+std::span<float> Floats(const torch::Tensor& tensor, int64_t begin, int64_t end) {
+  return {tensor.data_ptr<float>() + begin, static_cast<size_t>(end - begin)};
 }
 
 DType TypeOf(const torch::Tensor& tensor) {
@@ -118,16 +117,13 @@ class Trainer::Impl {
   const Progress& progress() const { return progress_; }
 
  private:
-  void UseThreads() const;
   // Inputs and targets of a batch, or why it cannot be one.
   absl::StatusOr<torch::Tensor> ToTensor(Batch& batch) const;
   absl::StatusOr<bool> Step(const World& world, std::stop_token stop);  // False: stopped.
   // For an error that leaves the weights good: saves them before it ends the run.
   absl::Status Rescue(const World& world, const absl::Status& error);
-  absl::StatusOr<double> ForwardBackward(const torch::Tensor& tokens);
   absl::Status Update(double loss);
   absl::StatusOr<bool> Evaluate(const World& world, std::stop_token stop);
-  absl::StatusOr<double> LossOf(const torch::Tensor& tokens);
   absl::StatusOr<bool> AfterStep(const World& world, std::stop_token stop);
   absl::Status Save(CheckpointSink& sink, bool has_validation);
   void Report(Observer& observer, bool report);
@@ -139,8 +135,8 @@ class Trainer::Impl {
 
   const spec::ModelConfig config_;
   const Options options_;
-  model::Bdh model_{nullptr};
-  std::vector<Slot> slots_;
+  std::unique_ptr<SharedModel> model_;
+  std::map<std::string, Moments> moments_;               // By the parameter's name.
   torch::Tensor step_tensor_, generator_, best_losses_;  // As checkpoints hold them; see State.
 
   int64_t step_ = 0;
@@ -158,14 +154,11 @@ class Trainer::Impl {
 
 Trainer::Impl::Impl(const spec::ModelConfig& config, const Options& options)
     : config_(config), options_(options) {
-  UseThreads();
   torch::manual_seed(options.seed);
-  model_ = model::Bdh(config);
-  for (const auto& item : model_->named_parameters()) {
-    const torch::Tensor weight = item.value();
-    TORCH_CHECK(weight.is_contiguous() && weight.scalar_type() == torch::kFloat32, item.key());
-    const torch::Tensor data = weight.detach();
-    slots_.push_back({item.key(), weight, torch::zeros_like(data), torch::zeros_like(data)});
+  const int workers = WorkerCount(config, options);
+  model_ = std::make_unique<SharedModel>(config, workers, ThreadCount(options) / workers);
+  for (const SharedModel::Parameter& parameter : model_->parameters()) {
+    moments_[parameter.name] = {torch::zeros_like(parameter.weight), torch::zeros_like(parameter.weight)};
   }
   generator_ = at::detail::getDefaultCPUGenerator().get_state().clone();
   step_tensor_ = torch::zeros({}, torch::kInt64);
@@ -173,22 +166,16 @@ Trainer::Impl::Impl(const spec::ModelConfig& config, const Options& options)
   progress_.max_steps = options.max_steps;
 }
 
-void Trainer::Impl::UseThreads() const {
-  const int threads = options_.threads > 0 ? options_.threads : AvailableCores();
-  torch::set_num_threads(threads);
-  SetBlasThreads(threads);
-}
-
 template <class Byte>
 std::vector<BasicTensor<Byte>> Trainer::Impl::State() const {
   std::vector<BasicTensor<Byte>> state;
-  for (const Slot& slot : slots_) state.push_back(View<Byte>(slot.name, slot.weight));
-  for (const auto& buffer : model_->named_buffers()) {
-    state.push_back(View<Byte>(spec::kFrequenciesName, buffer.value()));
+  for (const auto& parameter : model_->parameters()) {
+    state.push_back(View<Byte>(parameter.name, parameter.weight));
   }
-  for (const Slot& slot : slots_) {
-    state.push_back(View<Byte>("optimizer/exp_avg/" + slot.name, slot.exp_avg));
-    state.push_back(View<Byte>("optimizer/exp_avg_sq/" + slot.name, slot.exp_avg_sq));
+  state.push_back(View<Byte>(spec::kFrequenciesName, model_->frequencies()));
+  for (const auto& [name, moments] : moments_) {
+    state.push_back(View<Byte>("optimizer/exp_avg/" + name, moments.exp_avg));
+    state.push_back(View<Byte>("optimizer/exp_avg_sq/" + name, moments.exp_avg_sq));
   }
   state.push_back(View<Byte>("optimizer/step", step_tensor_));
   state.push_back(View<Byte>("trainer/rng", generator_));
@@ -234,27 +221,6 @@ absl::StatusOr<torch::Tensor> Trainer::Impl::ToTensor(Batch& batch) const {
   return torch::from_blob(batch.tokens.data(), {batch.rows, batch.columns}, torch::kInt64);
 }
 
-absl::StatusOr<double> Trainer::Impl::LossOf(const torch::Tensor& tokens) {
-  return Guarded("validation", [&]() -> absl::StatusOr<double> {
-    const torch::NoGradGuard no_grad;
-    const torch::Tensor inputs = tokens.slice(1, 0, options_.block_size).contiguous();
-    const torch::Tensor targets = tokens.slice(1, 1).contiguous();
-    return model::Loss(model_->forward(inputs), targets).item<double>();
-  });
-}
-
-absl::StatusOr<double> Trainer::Impl::ForwardBackward(const torch::Tensor& tokens) {
-  return Guarded("training step", [&]() -> absl::StatusOr<double> {
-    const torch::Tensor inputs = tokens.slice(1, 0, options_.block_size).contiguous();
-    const torch::Tensor targets = tokens.slice(1, 1).contiguous();
-    for (Slot& slot : slots_) slot.weight.mutable_grad().reset();  // Autograd then hands over its buffer.
-    const torch::Tensor loss = model::Loss(model_->forward(inputs), targets);
-    const double value = loss.item<double>();
-    if (std::isfinite(value)) loss.backward();
-    return value;
-  });
-}
-
 absl::Status Trainer::Impl::Update(double loss) {
   const auto diverged = [&](const char* what) {
     return absl::InternalError(absl::StrFormat(
@@ -263,13 +229,7 @@ absl::Status Trainer::Impl::Update(double loss) {
         what, step_ + 1));
   };
   if (!std::isfinite(loss)) return diverged("loss");
-  double square = 0;
-  std::vector<torch::Tensor> gradients;
-  for (const Slot& slot : slots_) {
-    gradients.push_back(slot.weight.grad().contiguous());
-    square += SumOfSquares(Floats(gradients.back()));
-  }
-  const double norm = std::sqrt(square);
+  const double norm = std::sqrt(model_->GradientSquare());
   if (!std::isfinite(norm)) return diverged("gradient");
   const double clip = options_.grad_clip;
   const AdamWStep update{.learning_rate = LearningRate(options_, step_),
@@ -279,10 +239,11 @@ absl::Status Trainer::Impl::Update(double loss) {
                          .weight_decay = options_.weight_decay,
                          .step = step_ + 1,
                          .gradient_scale = clip > 0 && norm > clip ? clip / (norm + 1e-6) : 1.0};
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    ApplyAdamW(update, Floats(slots_[i].weight), Floats(gradients[i]), Floats(slots_[i].exp_avg),
-               Floats(slots_[i].exp_avg_sq));
-  }
+  model_->ForSlices([&](SharedModel::Parameter& parameter, int64_t begin, int64_t end) {
+    const Moments& moments = moments_.at(parameter.name);
+    ApplyAdamW(update, Floats(parameter.weight, begin, end), Floats(parameter.gradients[0], begin, end),
+               Floats(moments.exp_avg, begin, end), Floats(moments.exp_avg_sq, begin, end));
+  });
   progress_.learning_rate = update.learning_rate;
   progress_.gradient_norm = norm;
   return absl::OkStatus();
@@ -296,8 +257,11 @@ absl::StatusOr<bool> Trainer::Impl::Step(const World& world, std::stop_token sto
     return Rescue(world, Annotate(batch.status(), absl::StrFormat("read the batch of step %d", step_)));
   }
   BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
-  BDH_ASSIGN_OR_RETURN(const double loss, ForwardBackward(tokens));
-  BDH_RETURN_IF_ERROR(Update(loss));
+  double loss = 0;
+  BDH_RETURN_IF_ERROR(Guarded("training step", [&] {
+    loss = model_->LossAndGradients(tokens);
+    return Update(loss);
+  }));
   const int64_t token_count = options_.batch_size * options_.block_size;
   ++step_;
   tokens_seen_ += token_count;
@@ -316,7 +280,6 @@ absl::Status Trainer::Impl::Rescue(const World& world, const absl::Status& error
 
 absl::StatusOr<bool> Trainer::Impl::Evaluate(const World& world, std::stop_token stop) {
   const Clock::time_point start = Clock::now();
-  model_->eval();
   double sum = 0;
   for (int64_t i = 0; i < options_.eval_batches; ++i) {
     if (stop.stop_requested()) return false;
@@ -327,8 +290,10 @@ absl::StatusOr<bool> Trainer::Impl::Evaluate(const World& world, std::stop_token
       return Rescue(world, Annotate(batch.status(), "read a batch of validation"));
     }
     BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
-    BDH_ASSIGN_OR_RETURN(const double loss, LossOf(tokens));
-    sum += loss;
+    BDH_RETURN_IF_ERROR(Guarded("validation", [&] {
+      sum += model_->Loss(tokens);
+      return absl::OkStatus();
+    }));
   }
   const double loss = sum / static_cast<double>(options_.eval_batches);
   if (!std::isfinite(loss)) {
@@ -392,7 +357,6 @@ absl::StatusOr<bool> Trainer::Impl::AfterStep(const World& world, std::stop_toke
   bool going_on = true;
   if (evaluate) {
     BDH_ASSIGN_OR_RETURN(going_on, Evaluate(world, stop));
-    model_->train();
   }
   Report(world.observer, last || evaluate || IsDue(options_.log_interval));
   if (going_on && save) {
@@ -402,8 +366,6 @@ absl::StatusOr<bool> Trainer::Impl::AfterStep(const World& world, std::stop_toke
 }
 
 absl::StatusOr<Trainer::Outcome> Trainer::Impl::Run(const World& world, std::stop_token stop) {
-  UseThreads();
-  model_->train();
   bool going_on = true;
   while (going_on && step_ < options_.max_steps && !stop.stop_requested()) {
     BDH_ASSIGN_OR_RETURN(going_on, Step(world, stop));

@@ -108,6 +108,33 @@ class TrainerTest : public testing::Test {
     EXPECT_TRUE(trainer.ok()) << trainer.status();
     return *std::move(trainer);
   }
+  // Twelve steps at once, and six, another process, six more.
+  void ExpectSameAfterResume(const Options& options) {
+    losses_.seen.clear();
+    memory_ = Memory();
+    BDH_ASSERT_OK(Make(kModel, options)->Run(World(), {}));
+    const std::vector<double> uninterrupted = losses_.train();
+    const std::vector<std::byte> weights = memory_.bytes("encoder");
+    ASSERT_EQ(uninterrupted.size(), 12u);
+
+    losses_.seen.clear();
+    memory_ = Memory();
+    std::stop_source stop;
+    StopDuring(5, stop);
+    BDH_ASSERT_OK_AND_ASSIGN(const auto outcome, Make(kModel, options)->Run(World(), stop.get_token()));
+    EXPECT_EQ(outcome, Trainer::Outcome::kStopped);
+    ASSERT_EQ(losses_.seen.size(), 6u);
+    EXPECT_EQ(memory_.saves.back().step, 6);
+
+    train_.on_read = nullptr;
+    torch::manual_seed(999);  // Whatever happened to the generator in between.
+    auto resumed = Make(kModel, options);
+    BDH_ASSERT_OK(resumed->Restore(memory_));
+    EXPECT_EQ(resumed->step(), 6);
+    BDH_ASSERT_OK(resumed->Run(World(), {}));
+    EXPECT_EQ(losses_.train(), uninterrupted);
+    EXPECT_EQ(memory_.bytes("encoder"), weights);
+  }
   // Stops once the batch of `step` is asked for, so that this step is the last.
   void StopDuring(int64_t step, std::stop_source& stop) {
     train_.on_read = [&stop, step](int64_t at) {
@@ -136,28 +163,26 @@ TEST_F(TrainerTest, LearnsWhatIsEasy) {
 }
 
 TEST_F(TrainerTest, AResumedRunGivesTheSameLossesToTheBit) {
-  BDH_ASSERT_OK(Make()->Run(World(), {}));
-  const std::vector<double> uninterrupted = losses_.train();
-  const std::vector<std::byte> weights = memory_.bytes("encoder");
-  ASSERT_EQ(uninterrupted.size(), 12u);
+  for (const int threads : {1, 2, 3}) {
+    SCOPED_TRACE(threads);
+    Options options = kOptions;
+    options.threads = threads;
+    ExpectSameAfterResume(options);
+  }
+}
 
-  losses_.seen.clear();
-  memory_ = Memory();
-  std::stop_source stop;
-  StopDuring(5, stop);
-  BDH_ASSERT_OK_AND_ASSIGN(const auto outcome, Make()->Run(World(), stop.get_token()));
-  EXPECT_EQ(outcome, Trainer::Outcome::kStopped);
-  ASSERT_EQ(losses_.seen.size(), 6u);
-  EXPECT_EQ(memory_.saves.back().step, 6);
-
-  train_.on_read = nullptr;
-  torch::manual_seed(999);  // Whatever happened to the generator in between.
-  auto resumed = Make();
-  BDH_ASSERT_OK(resumed->Restore(memory_));
-  EXPECT_EQ(resumed->step(), 6);
-  BDH_ASSERT_OK(resumed->Run(World(), {}));
-  EXPECT_EQ(losses_.train(), uninterrupted);
-  EXPECT_EQ(memory_.bytes("encoder"), weights);
+TEST_F(TrainerTest, ThreadsShareABatchWithoutChangingTheSum) {
+  spec::ModelConfig model = kModel;
+  model.dropout = 0;
+  BDH_ASSERT_OK(Make(model)->Run(World(), {}));
+  const std::vector<double> alone = losses_.train();
+  for (const int threads : {2, 3, 8}) {
+    losses_.seen.clear();
+    Options options = kOptions;
+    options.threads = threads;
+    BDH_ASSERT_OK(Make(model, options)->Run(World(), {}));
+    for (size_t i = 0; i < alone.size(); ++i) EXPECT_NEAR(losses_.train()[i], alone[i], 1e-4) << threads;
+  }
 }
 
 TEST_F(TrainerTest, ACheckpointHoldsEverything) {

@@ -17,12 +17,11 @@ struct AdamWStep {
   double gradient_scale = 1;  // Below 1 when gradients are clipped.
 };
 
-// Updates `weights` and both moments from `gradient`; all of one size. The result does not depend on the
-// number of threads.
+// Updates `weights` and both moments from `gradient`; all of one size.
 void ApplyAdamW(const AdamWStep& step, std::span<float> weights, std::span<const float> gradient,
                 std::span<float> exp_avg, std::span<float> exp_avg_sq);
 
-// Sum of squares, in double and in an order that does not depend on the number of threads.
+// Sum of squares, in double.
 double SumOfSquares(std::span<const float> values);
 
 }  // namespace bdh::training

@@ -40,9 +40,17 @@ absl::Status Validate(const Options& options);
 // to min_learning_rate, which the last step has.
 double LearningRate(const Options& options, int64_t step);
 
+// Threads that train: options.threads, or one a core.
+int ThreadCount(const Options& options);
+
+// Into how many parts each batch is split, one a thread, as far as it has rows. Each part has gradients of
+// its own; where those would be large there are fewer parts, and the threads left over help inside
+// operations. Losses depend on this number in their last bits, and so on the number of threads.
+int WorkerCount(const spec::ModelConfig& model, const Options& options);
+
 // Bytes, as doubles: a careless configuration may ask for more than fits an integer.
 struct MemoryEstimate {
-  double model_bytes = 0;       // Weights, gradients and the optimiser's two moments.
+  double model_bytes = 0;       // Weights, every worker's gradients and the optimiser's two moments.
   double activation_bytes = 0;  // What the backward pass keeps, and the pass's own buffers. Rough.
   double total() const { return model_bytes + activation_bytes; }
 };
