@@ -4,8 +4,11 @@
 // threads wait for each other hundreds of times; splitting the batch makes them wait once.
 #pragma once
 
+// First: without it, clang does not compile LibTorch 1.13's headers as C++20.
+#include <ATen/core/ivalue.h>
 #include <torch/torch.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>

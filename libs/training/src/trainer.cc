@@ -1,7 +1,5 @@
 #include "bdh/training/trainer.h"
 
-#include <torch/torch.h>
-
 #include <chrono>
 #include <cmath>
 #include <cstring>

@@ -3,6 +3,8 @@
 
 #include "bdh/training/trainer.h"
 
+// First: without it, clang does not compile LibTorch 1.13's headers as C++20.
+#include <ATen/core/ivalue.h>
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
