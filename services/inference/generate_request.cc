@@ -123,6 +123,8 @@ absl::StatusOr<engine::GenerationRequest> ToEngine(const v1::GenerateRequest& re
   out.model = DecodeModelOf(model);
   out.tokenizer = model->tokenizer;
   out.priority = request.priority();
+  // What follows the slash a client says of itself: it must not gain places by many names.
+  out.tenant = request.tenant().substr(0, request.tenant().find('/'));
   BDH_RETURN_IF_ERROR(SetPrompt(request, *model, out));
   BDH_RETURN_IF_ERROR(SetSampling(request.sampling(), out));
   BDH_RETURN_IF_ERROR(SetMaxTokens(request, model->info.max_context_tokens(), out));

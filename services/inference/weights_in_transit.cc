@@ -4,25 +4,18 @@
 #include <cstring>
 
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/spec/shape.h"
 
 namespace bdh::inference {
 namespace {
 
+using spec::ElementCount;
+using spec::ShapeText;
+
 bool IsForeign(const std::string& name) {
   return std::any_of(std::begin(kForeignPrefixes), std::end(kForeignPrefixes),
                      [&](const char* prefix) { return name.starts_with(prefix); });
-}
-
-std::string ShapeText(const std::vector<int64_t>& shape) {
-  return absl::StrFormat("[%s]", absl::StrJoin(shape, ", "));
-}
-
-int64_t ElementCount(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count;
 }
 
 // Shapes each weight may have; the frequencies are optional and have two forms.

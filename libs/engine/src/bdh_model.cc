@@ -6,11 +6,11 @@
 #include <map>
 
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/text.h"
 #include "bdh/kernels/kernels.h"
 #include "bdh/spec/model_config_json.h"
+#include "bdh/spec/shape.h"
 
 namespace bdh::engine {
 namespace {
@@ -19,21 +19,13 @@ using kernels::F32Matrix;
 using kernels::Layout;
 using kernels::SparseVector;
 using kernels::WeightMatrix;
+using spec::ElementCount;
+using spec::ShapeText;
 
 // Beyond 2^24 two positions share one fp32 number, so their phases would be equal.
 constexpr int64_t kMaxTokens = int64_t{1} << 24;
 
 using Tensors = std::map<std::string_view, const NamedTensor*>;
-
-std::string ShapeText(const std::vector<int64_t>& shape) {
-  return absl::StrFormat("[%s]", absl::StrJoin(shape, ", "));
-}
-
-int64_t ElementCount(const std::vector<int64_t>& shape) {
-  int64_t count = 1;
-  for (const int64_t size : shape) count *= size;
-  return count;
-}
 
 // 1 x 1 x 1 x N, as the reference registers its buffer, is N.
 std::vector<int64_t> WithoutLeadingOnes(const std::vector<int64_t>& shape) {

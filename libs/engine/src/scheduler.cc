@@ -4,11 +4,13 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <string_view>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "bdh/base/exceptions.h"
 #include "bdh/base/log.h"
 #include "bdh/base/mutex.h"
 #include "bdh/base/status_macros.h"
@@ -28,6 +30,9 @@ enum class Phase {
   kDone,
 };
 
+// By priority, then by arrival: -priority, which for the least int is no int, and a count of arrivals.
+using Order = std::pair<int64_t, uint64_t>;
+
 struct Entry {
   explicit Entry(GenerationRequest request) : task(std::move(request)) {}
 
@@ -39,7 +44,7 @@ struct Entry {
 
   // Guarded by the scheduler's mutex.
   Phase phase = Phase::kQueued;
-  std::pair<int, uint64_t> order;  // In the queue: by priority, then by arrival.
+  Order order;  // In the queue.
   GenerationOutput unread;
   int64_t produced = 0, read = 0;  // Tokens.
   absl::Status status;             // Once kDone: why there is no finish.
@@ -66,19 +71,20 @@ class SchedulerImpl final : public Scheduler {
   absl::Status Enqueue(const EntryPtr& entry);
   void Work();
   EntryPtr TakeReady();
+  DecodeTask::Turn TakeTurn(Entry& entry);
   void Observe(Entry& entry, const DecodeTask::Turn& turn);
   void Deliver(const EntryPtr& entry, DecodeTask::Turn turn);
   void Retire(const EntryPtr& entry, absl::Status status, std::optional<FinishReason> finish);
   void Admit() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool AdmitOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  EntryPtr NextInQueue() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MakeReady(const EntryPtr& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void End(const EntryPtr& entry, absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Options options_;
   mutable Mutex mutex_;
   CondVar work_, idle_;
-  // Keyed so that the first is the next: highest priority, then first come.
-  std::map<std::pair<int, uint64_t>, EntryPtr> queue_ ABSL_GUARDED_BY(mutex_);
+  std::map<Order, EntryPtr> queue_ ABSL_GUARDED_BY(mutex_);
   std::deque<EntryPtr> ready_ ABSL_GUARDED_BY(mutex_);
   std::deque<EntryPtr> waking_ ABSL_GUARDED_BY(mutex_);
   std::set<EntryPtr> all_ ABSL_GUARDED_BY(mutex_);  // Those not done.
@@ -161,7 +167,7 @@ absl::Status SchedulerImpl::Enqueue(const EntryPtr& entry) {
   MutexLock lock(mutex_);
   if (!admitting_)
     return absl::UnavailableError("bdh-inference is shutting down and takes no new generations");
-  entry->order = {-request.priority, arrivals_++};
+  entry->order = {-int64_t{request.priority}, arrivals_++};
   queue_.emplace(entry->order, entry);
   all_.insert(entry);
   Admit();
@@ -190,7 +196,7 @@ bool SchedulerImpl::AdmitOne() {
     return true;
   }
   if (queue_.empty()) return false;
-  const EntryPtr entry = queue_.begin()->second;
+  const EntryPtr entry = NextInQueue();
   auto reservation =
       options_.memory->Reserve(StateBytes(entry->task.request()), "the state of one generation");
   if (!reservation.ok()) {
@@ -206,6 +212,26 @@ bool SchedulerImpl::AdmitOne() {
   return true;
 }
 
+// Of those with the highest priority the first of the tenant that has the fewest active; of equal tenants the
+// one that came first. The queue is not empty.
+EntryPtr SchedulerImpl::NextInQueue() const {
+  std::map<std::string_view, int> active;
+  for (const EntryPtr& entry : all_) {
+    const bool is_active = entry->phase == Phase::kReady || entry->phase == Phase::kBusy;
+    if (is_active) ++active[entry->task.request().tenant];
+  }
+  EntryPtr next;
+  int fewest = 0;
+  for (const auto& [order, entry] : queue_) {
+    if (order.first != queue_.begin()->first.first) break;
+    const int count = active[entry->task.request().tenant];
+    if (next != nullptr && count >= fewest) continue;
+    next = entry;
+    fewest = count;
+  }
+  return next;
+}
+
 void SchedulerImpl::MakeReady(const EntryPtr& entry) {
   entry->phase = Phase::kReady;
   ++active_;
@@ -215,10 +241,28 @@ void SchedulerImpl::MakeReady(const EntryPtr& entry) {
 
 void SchedulerImpl::Work() {
   while (const EntryPtr entry = TakeReady()) {
-    DecodeTask::Turn turn = entry->task.Take(options_.prefill_chunk, entry->stop.get_token());
-    Observe(*entry, turn);
-    Deliver(entry, std::move(turn));
+    Deliver(entry, TakeTurn(*entry));
   }
+}
+
+// An exception ends its generation, not the process.
+DecodeTask::Turn SchedulerImpl::TakeTurn(Entry& entry) {
+  DecodeTask::Turn turn;
+  absl::Status status = CatchExceptions([&] {
+    turn = entry.task.Take(options_.prefill_chunk, entry.stop.get_token());
+    Observe(entry, turn);
+    return turn.status;
+  });
+  turn.status = std::move(status);
+  return turn;
+}
+
+absl::Status Append(const TextAssembler::Piece& piece, GenerationOutput& output) {
+  return CatchExceptions([&] {
+    output.text += piece.text;
+    output.tokens.insert(output.tokens.end(), piece.tokens.begin(), piece.tokens.end());
+    return absl::OkStatus();
+  });
 }
 
 EntryPtr SchedulerImpl::TakeReady() {
@@ -246,13 +290,14 @@ void SchedulerImpl::Deliver(const EntryPtr& entry, DecodeTask::Turn turn) {
   {
     MutexLock lock(mutex_);
     GenerationOutput& unread = entry->unread;
-    unread.text += turn.piece.text;
-    unread.tokens.insert(unread.tokens.end(), turn.piece.tokens.begin(), turn.piece.tokens.end());
+    if (turn.status.ok()) turn.status = Append(turn.piece, unread);
     unread.completion_tokens = entry->task.completion_tokens();
     entry->produced = entry->task.completion_tokens();
     if (turn.status.ok() && !turn.finish.has_value()) {
       if (!unread.text.empty() || !unread.tokens.empty()) entry->news.NotifyAll();
-      if (entry->produced - entry->read >= options_.max_unread_tokens) {
+      const bool is_ahead = entry->produced - entry->read >= options_.max_unread_tokens;
+      // One that was cancelled during its turn has no reader left to wake it: its next turn ends it.
+      if (is_ahead && !entry->stop.stop_requested()) {
         entry->phase = Phase::kParked;
         --active_;
         entry->news.NotifyAll();

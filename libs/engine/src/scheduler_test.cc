@@ -7,7 +7,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
+#include <new>
 #include <random>
+#include <stdexcept>
 #include <thread>
 
 #include "bdh/engine/bdh_model.h"
@@ -55,7 +58,9 @@ class CacheModel : public DecodeModel {
   absl::Status Step(std::span<const StepInput> batch) const override {
     for (const StepInput& input : batch) {
       PassGate();
-      static_cast<CacheState&>(*input.state).cache.push_back(input.token);
+      auto& cache = static_cast<CacheState&>(*input.state).cache;
+      if (cache.empty()) NoteBegin(input.token);
+      cache.push_back(input.token);
       if (input.logits.empty()) continue;
       std::fill(input.logits.begin(), input.logits.end(), 0.0f);
       input.logits[(input.token + 1) % vocab_size()] = 1;
@@ -67,6 +72,15 @@ class CacheModel : public DecodeModel {
   void Hold() { SetAllowed(0); }
   void Allow(int64_t steps) { SetAllowed(steps); }
   void Release() { SetAllowed(-1); }
+  // The first tokens of all prompts, in the order of their first steps.
+  std::string begun() const {
+    MutexLock lock(mutex_);
+    return begun_;
+  }
+  bool holds_a_step() const {
+    MutexLock lock(mutex_);
+    return held_ > 0;
+  }
   int64_t steps() const {
     MutexLock lock(mutex_);
     return steps_;
@@ -78,9 +92,15 @@ class CacheModel : public DecodeModel {
     allowed_ = steps;
     changed_.NotifyAll();
   }
+  void NoteBegin(int32_t token) const {
+    MutexLock lock(mutex_);
+    begun_ += static_cast<char>(token);
+  }
   void PassGate() const {
     MutexLock lock(mutex_);
+    ++held_;
     while (allowed_ == 0) changed_.Wait(mutex_);
+    --held_;
     if (allowed_ > 0) --allowed_;
     ++steps_;
   }
@@ -89,7 +109,19 @@ class CacheModel : public DecodeModel {
   mutable Mutex mutex_;
   mutable CondVar changed_;
   mutable int64_t allowed_ ABSL_GUARDED_BY(mutex_) = -1;
+  mutable std::string begun_ ABSL_GUARDED_BY(mutex_);
+  mutable int held_ ABSL_GUARDED_BY(mutex_) = 0;
   mutable int64_t steps_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// Finds no memory, or worse.
+class ThrowingModel : public CacheModel {
+ public:
+  absl::StatusOr<std::unique_ptr<DecodeState>> NewState() const override { throw std::bad_alloc(); }
+};
+class BrokenModel : public CacheModel {
+ public:
+  absl::Status Step(std::span<const StepInput>) const override { throw std::runtime_error("broken"); }
 };
 
 std::shared_ptr<const BdhModel> TinyBdh() {
@@ -258,6 +290,38 @@ TEST_F(SchedulerTest, TheQueueGoesByPriorityThenByArrival) {
   }
 }
 
+TEST_F(SchedulerTest, TheLeastPriorityIsTheLast) {
+  Start({.threads = 1, .max_active = 1});
+  cache_->Hold();
+  const auto running = Submit(Request({'a'}, 1));
+  auto least = Request({'a'}, 1);
+  least.priority = std::numeric_limits<int>::min();
+  const auto last = Submit(std::move(least)), first = Submit(Request({'a'}, 1));
+  for (const auto* next : {&running, &first, &last}) {
+    cache_->Allow(1);
+    EXPECT_EQ(ReadAll(**next).text, "b");
+  }
+}
+
+TEST_F(SchedulerTest, AmongEqualsTheTenantWithTheFewestActiveIsNext) {
+  Start({.threads = 1, .max_active = 2});
+  cache_->Hold();
+  const auto submit = [&](const char* tenant, char prompt, int64_t max_tokens, int priority = 0) {
+    auto request = Request({prompt}, max_tokens);
+    request.tenant = tenant;
+    request.priority = priority;
+    return Submit(std::move(request));
+  };
+  const auto long_one = submit("greedy", 'a', 100), short_one = submit("greedy", 'b', 1);
+  const auto third = submit("greedy", 'c', 1), fourth = submit("greedy", 'd', 1);
+  const auto modest = submit("modest", 'e', 1), urgent = submit("greedy", 'f', 1, /*priority=*/1);
+  cache_->Release();
+  for (const auto* generation : {&long_one, &short_one, &third, &fourth, &modest, &urgent}) {
+    BDH_EXPECT_OK(ReadAll(**generation).status);
+  }
+  EXPECT_EQ(cache_->begun(), "abfecd");
+}
+
 TEST_F(SchedulerTest, WithoutAQueueAFreePlaceIsStillTaken) {
   Start({.threads = 1, .max_active = 1, .max_queue = 0});
   cache_->Hold();
@@ -319,6 +383,31 @@ TEST_F(SchedulerTest, AParkedGenerationCanBeCancelled) {
   Await([&] { return scheduler_->load().parked == 1; });
   unread.reset();
   EXPECT_TRUE(scheduler_->AwaitIdle(kLong));
+  EXPECT_EQ(memory_.used_bytes(), 0);
+}
+
+TEST_F(SchedulerTest, AGenerationCancelledInTheStepThatWouldParkItLeaves) {
+  Start({.threads = 1, .max_unread_tokens = 4});
+  cache_->Hold();
+  auto unread = Submit(Request({'a'}, 20));
+  cache_->Allow(3);
+  Await([&] { return cache_->steps() == 3 && cache_->holds_a_step(); });
+  unread.reset();
+  cache_->Release();
+  EXPECT_TRUE(scheduler_->AwaitIdle(kLong));
+  EXPECT_EQ(memory_.used_bytes(), 0);
+}
+
+TEST_F(SchedulerTest, AnExceptionEndsItsGenerationAlone) {
+  Start({.threads = 1});
+  auto too_large = Request({'a'}, 3), broken = Request({'a'}, 3);
+  too_large.model = std::make_shared<ThrowingModel>();
+  broken.model = std::make_shared<BrokenModel>();
+  const auto exhausted = ReadAll(*Submit(std::move(too_large))).status;
+  EXPECT_EQ(exhausted.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(exhausted.message()), HasSubstr("no memory left"));
+  EXPECT_EQ(ReadAll(*Submit(std::move(broken))).status.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(ReadAll(*Submit(Request({'a'}, 3))).text, "bcd");
   EXPECT_EQ(memory_.used_bytes(), 0);
 }
 

@@ -1,9 +1,11 @@
 // Decodes many generations at once on a few threads.
 //
 // Up to max_active generations take turns, one step each, so that all progress; the next ones wait in a
-// bounded queue, by priority and then in order of arrival. What a generation produces depends on its request
-// alone, not on what else runs. Its output waits in a bounded buffer: a reader that does not come for it
-// stops its own generation, which gives its turn to another.
+// bounded queue. The queue goes by priority; among equals the tenant with the fewest active generations is
+// next, and within a tenant the first come, so that one who asks for a hundred delays another who asks for
+// one by one. The queue's places are not divided among tenants: it is full for all. What a generation
+// produces depends on its request alone, not on what else runs. Its output waits in a bounded buffer: a
+// reader that does not come for it stops its own generation, which gives its turn to another.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +32,7 @@ struct GenerationRequest {
   int64_t max_tokens = 16;
   std::vector<std::string> stops = {};  // Texts that end the generation; not returned.
   int priority = 0;                     // Higher leaves the queue first.
+  std::string tenant = {};              // Who asks: equals share the places fairly.
 };
 
 enum class FinishReason { kStop, kLength };
