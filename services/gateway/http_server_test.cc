@@ -273,6 +273,7 @@ TEST_F(HttpServerTest, TellsTheHandlerAtOnceThatTheClientLeft) {
   EXPECT_EQ(record.status, 499);
   EXPECT_TRUE(record.client_gone);
   EXPECT_TRUE(server_->AwaitIdle(absl::Seconds(20)));
+  while (gone_ == 0) absl::SleepFor(absl::Milliseconds(1));  // Told after the record.
   EXPECT_EQ(gone_, 1);
   EXPECT_EQ(TestClient(port()).Post("/echo", "alive").body, "alive");
 }
@@ -301,6 +302,8 @@ TEST_F(HttpServerTest, AReaderThatStopsStopsTheWriter) {
   while (read < before + (1 << 20)) read += static_cast<int64_t>(client.ReadChunk().size());
   client.Close();
   EXPECT_TRUE(AwaitRecord("sloth").client_gone);
+  EXPECT_TRUE(server_->AwaitIdle(absl::Seconds(20)));
+  while (gone_ == 0) absl::SleepFor(absl::Milliseconds(1));  // Told after the record.
   EXPECT_EQ(gone_, 1);
 }
 

@@ -119,7 +119,8 @@ std::optional<Response> Router::Refuse(const Request& head) const {
     return ErrorResponse(
         {.status = 415,
          .message = absl::StrFormat("Unsupported content type: '%s'. Send JSON with the header "
-                                    "'Content-Type: application/json'.",
+                                    "'Content-Type: application/json' (curl: -H 'Content-Type: "
+                                    "application/json').",
                                     type),
          .code = "unsupported_content_type"});
   }

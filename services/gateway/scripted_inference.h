@@ -21,6 +21,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "bdh/base/log.h"
 #include "bdh/base/mutex.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/mesh/gate.h"

@@ -17,6 +17,7 @@ constexpr char kDaemon[] = "bdh-gateway";
 // After the drain's timeout: for the last words of streams that are ended.
 constexpr absl::Duration kLastWords = absl::Seconds(1);
 constexpr int64_t kBodiesAtOnce = 64;
+constexpr int64_t kMessageHeadroom = 4096;  // For the tenant and the fields around the prompt.
 
 absl::Status CheckKeys(const std::vector<std::string>& keys) {
   for (size_t i = 0; i < keys.size(); ++i) {
@@ -36,6 +37,17 @@ absl::Status CheckCors(const std::string& origin) {
   if (visible && origin.size() <= 512) return absl::OkStatus();
   return absl::InvalidArgumentError(
       "gateway.cors_allow_origin must be * or one origin, e.g. https://chat.example.org");
+}
+
+// What a body asks for goes to bdh-inference in one message, which is no larger than the JSON it came in,
+// but for a name.
+absl::Status CheckSizes(int64_t max_body_bytes, int64_t max_message_bytes) {
+  const int64_t most = max_message_bytes - kMessageHeadroom;
+  if (max_body_bytes <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "gateway.max_body_bytes is %d, but what it holds must fit into one message of the mesh "
+      "(mesh.max_message_bytes is %d); want at most %d, or set mesh.max_message_bytes to at least %d",
+      max_body_bytes, max_message_bytes, most, max_body_bytes + kMessageHeadroom));
 }
 
 HttpServer::Options HttpOptions(const Server::Options& options) {
@@ -72,6 +84,7 @@ Server::Server() = default;
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   BDH_RETURN_IF_ERROR(CheckKeys(options.api_keys));
   BDH_RETURN_IF_ERROR(CheckCors(options.cors_allow_origin));
+  BDH_RETURN_IF_ERROR(CheckSizes(options.max_body_bytes, options.max_message_bytes));
   auto server = std::unique_ptr<Server>(new Server());
   server->gate_ = std::make_unique<mesh::Gate>(kDaemon, options.token, server->metrics_);
   server->client_ = std::make_unique<InferenceClient>(

@@ -34,7 +34,7 @@ class Server final : public mesh::Daemon {
     std::vector<std::string> api_keys = {};
     bool insecure = false;  // Without keys, listen on addresses other than loopback.
     std::string cors_allow_origin = "";
-    int64_t max_body_bytes = 4 << 20;
+    int64_t max_body_bytes = 4 << 20;  // At least 4 KiB less than max_message_bytes.
     int max_connections = 1024;
     int max_message_bytes = 8 << 20;
     int threads = 0;  // 0: one a core.
@@ -48,7 +48,8 @@ class Server final : public mesh::Daemon {
   };
 
   // UnavailableError: cannot listen. InvalidArgumentError: http_listen would be reachable from other machines
-  // with no key asked for; the message says what to do.
+  // with no key asked for, a body could be too large for a message of the mesh, or a key or origin is no text
+  // for a header; the message says what to do.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
   ~Server() override;  // Drain(0).
 

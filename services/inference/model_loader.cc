@@ -1,12 +1,15 @@
 #include "services/inference/model_loader.h"
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "bdh/base/log.h"
+#include "bdh/base/mutex.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "google/protobuf/util/time_util.h"
@@ -17,6 +20,39 @@ namespace {
 
 // Of the whole stream: a hang shall not hold the caller for ever, a large model on a slow network shall load.
 constexpr absl::Duration kTransferTimeout = absl::Hours(1);
+// How soon a load ends whose client has left.
+constexpr absl::Duration kPoll = absl::Milliseconds(50);
+
+// Ends a call to the store once nobody wants its outcome, also while the store says nothing.
+class Watcher {
+ public:
+  Watcher(const std::function<bool()>& cancelled, grpc::ClientContext& call)
+      : thread_([this, &cancelled, &call] { Watch(cancelled, call); }) {}
+  ~Watcher() {
+    MutexLock lock(mutex_);
+    done_ = true;
+    changed_.NotifyAll();
+  }
+  bool has_ended_it() const { return has_ended_it_; }
+
+ private:
+  void Watch(const std::function<bool()>& cancelled, grpc::ClientContext& call) {
+    MutexLock lock(mutex_);
+    while (!done_) {
+      if (cancelled()) {
+        has_ended_it_ = true;
+        return call.TryCancel();
+      }
+      changed_.WaitFor(mutex_, absl::ToChronoNanoseconds(kPoll));
+    }
+  }
+
+  Mutex mutex_;
+  CondVar changed_;
+  bool done_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> has_ended_it_{false};
+  std::jthread thread_;  // The last member: it uses the others.
+};
 
 // One download: what has come so far, and the memory set aside for it.
 class Download {
@@ -104,14 +140,15 @@ absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Load(const std::string
   for (const char* prefix : kForeignPrefixes) request.add_prefixes_excluded(prefix);
   const auto context = store_.NewContext(kTransferTimeout);
   const std::stop_callback end_call(stop, [&context] { context->TryCancel(); });
+  const Watcher watcher(cancelled, *context);
   const auto reader = stub_->GetCheckpoint(context.get(), request);
 
   Download download(memory_);
   v1::GetCheckpointResponse message;
   absl::Status taken;
-  while (taken.ok() && reader->Read(&message)) {
-    const bool unwanted = stop.stop_requested() || cancelled();
-    taken = unwanted ? absl::CancelledError("loading was cancelled") : download.Take(message);
+  while (taken.ok() && reader->Read(&message)) taken = download.Take(message);
+  if (taken.ok() && (stop.stop_requested() || watcher.has_ended_it())) {
+    taken = absl::CancelledError("loading was cancelled");
   }
   if (!taken.ok()) context->TryCancel();
   const absl::Status outcome = store_.Outcome(reader->Finish());

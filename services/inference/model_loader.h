@@ -21,8 +21,9 @@ class ModelLoader {
   ModelLoader(const mesh::Peer& store, engine::MemoryBudget& memory, int max_context_tokens);
 
   // Streams the checkpoint's weights and builds the model beside whatever serves now. `stop` ends that at
-  // once; `cancelled` is asked between chunks. Nothing is allocated for a checkpoint whose header does not
-  // describe a model that fits. Errors: as LoadModel of inference.proto lists them, and CancelledError.
+  // once; `cancelled` is asked several times a second, by another thread. Nothing is allocated for a
+  // checkpoint whose header does not describe a model that fits. Errors: as LoadModel of inference.proto
+  // lists them, and CancelledError.
   absl::StatusOr<std::shared_ptr<LoadedModel>> Load(const std::string& id, const std::string& reference,
                                                     const std::stop_token& stop,
                                                     const std::function<bool()>& cancelled) const;

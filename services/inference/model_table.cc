@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "bdh/base/exceptions.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 
@@ -209,7 +210,8 @@ bool ModelTable::RestoreOne(const std::string& id) {
     if (found == wanted_.end()) return true;  // Loaded or unloaded by request meanwhile.
     wanted = found->second;
   }
-  auto loaded = loader_.Load(id, wanted.reference, stop_.get_token(), [] { return false; });
+  auto loaded = CatchExceptions(
+      [&] { return loader_.Load(id, wanted.reference, stop_.get_token(), [] { return false; }); });
   if (stop_.stop_requested()) return false;
   const std::string problem(loaded.status().message());
   if (!loaded.ok() && problem != wanted.problem) {

@@ -87,9 +87,15 @@ void InferenceFixture::SetUp() {
 
 // Again on the same port after StopStore.
 void InferenceFixture::StartStore() {
-  BDH_ASSERT_OK_AND_ASSIGN(
-      store_, checkpoint_store::Server::Start(
-                  {.address = store_address_, .token = kToken, .data_dir = folder_.path() + "/store"}));
+  const checkpoint_store::Server::Options options = {
+      .address = store_address_, .token = kToken, .data_dir = folder_.path() + "/store"};
+  auto started = checkpoint_store::Server::Start(options);
+  // A port that was in use a moment ago may need another.
+  for (int i = 0; i < 200 && !started.ok() && !store_address_.ends_with(":0"); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    started = checkpoint_store::Server::Start(options);
+  }
+  BDH_ASSERT_OK_AND_ASSIGN(store_, std::move(started));
   store_address_ = store_->address();
   store_peer_ = std::make_unique<mesh::Peer>("bdh-checkpoint-store", store_address_, kToken);
   store_stub_ = v1::CheckpointStoreService::NewStub(store_peer_->channel());

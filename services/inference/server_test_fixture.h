@@ -19,7 +19,8 @@
 
 namespace bdh::inference {
 
-inline constexpr absl::Duration kTimeout = absl::Seconds(60);
+// Long enough for thousands of tokens, a message each, on a busy machine.
+inline constexpr absl::Duration kTimeout = absl::Seconds(240);
 
 // A checkpoint with its bytes, to be spoilt before it is put.
 struct TestCheckpoint {
