@@ -65,8 +65,12 @@ function(bdh_test NAME)
     add_test(NAME ${NAME} COMMAND ${NAME})
     set_tests_properties(${NAME} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
   else()
-    gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 TEST_PREFIX "${NAME}."
-      PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
+    gtest_discover_tests(${NAME} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 120 TEST_PREFIX "${NAME}.")
+    # Not through its PROPERTIES: a list of labels would come apart there, and take the timeout with it.
+    set(properties_file ${CMAKE_CURRENT_BINARY_DIR}/${NAME}_properties.cmake)
+    file(WRITE ${properties_file}
+      "if(${NAME}_TESTS)\n  set_tests_properties(\${${NAME}_TESTS} PROPERTIES LABELS \"${A_LABELS}\" TIMEOUT ${A_TIMEOUT})\nendif()\n")
+    set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${properties_file})
   endif()
 endfunction()
 

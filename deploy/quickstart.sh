@@ -40,8 +40,8 @@ step "Serving the checkpoint with the best validation loss"
 ctl models load quickstart
 
 step "Asking it, as any OpenAI client would"
-prompt='In the beginning God '
-request='{"model": "quickstart", "prompt": "'$prompt'", "max_tokens": 240, "temperature": 0.7, "seed": 7, "stream": true}'
+prompt='Gen1:1 In the beginning God'
+request='{"model": "quickstart", "prompt": "'$prompt'", "max_tokens": 240, "temperature": 0.5, "seed": 7, "stream": true}'
 printf "curl -N %s/v1/completions -H 'Content-Type: application/json' -d '%s'\n\n" "$url" "$request"
 printf '%s' "$prompt"
 stream=$(mktemp)

@@ -1,4 +1,5 @@
 // bdhctl: the one tool a person types.
+#include <cstring>
 #include <iostream>
 
 #include "absl/strings/str_format.h"
@@ -52,6 +53,15 @@ void AddAll(CLI::App& app, Invocation& invocation) {
       [](CLI::App& command, VersionFlags& flags) { AddJsonFlag(command, flags.json); }, RunVersion);
 }
 
+// `bdhctl up` stays as the supervisor, and everybody on the machine may read a process's arguments.
+void HideKeys(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    char* value = std::strstr(argv[i], "api_keys=");
+    if (value == nullptr) continue;
+    for (value += std::strlen("api_keys="); *value != '\0'; ++value) *value = '*';
+  }
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("Trains and serves Dragon Hatchling models on a mesh of five daemons.", "bdhctl");
   app.set_version_flag("--version", absl::StrFormat("bdhctl %s", Version()));
@@ -64,6 +74,7 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
+  HideKeys(argc, argv);
   const absl::StatusOr<int> outcome = invocation.action();
   if (outcome.ok()) return *outcome;
   std::cerr << "bdhctl: " << outcome.status().message() << std::endl;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 
 #include "absl/status/status.h"
@@ -30,17 +31,19 @@ inline bool IsTransient(const absl::Status& status) {
 
 class Backoff {
  public:
-  explicit Backoff(absl::Duration patience) : patience_(patience), since_(absl::Now()) {}
+  // Patience begins with the first failure: a long transfer that breaks at its end has used none of it.
+  explicit Backoff(absl::Duration patience) : patience_(patience) {}
 
   // After a success: patience begins anew.
   void Reset() {
-    since_ = absl::Now();
+    since_.reset();
     pause_ = kFirstPause;
   }
 
   // Sleeps before the next attempt. False when patience is over or `stop` is requested.
   bool Wait(std::stop_token stop) {
-    if (absl::Now() - since_ + pause_ > patience_) return false;
+    if (!since_) since_ = absl::Now();
+    if (absl::Now() - *since_ + pause_ > patience_) return false;
     std::mutex mutex;
     std::unique_lock lock(mutex);
     std::condition_variable_any condition;
@@ -53,7 +56,7 @@ class Backoff {
   static constexpr absl::Duration kFirstPause = absl::Milliseconds(100);
   static constexpr absl::Duration kLongestPause = absl::Seconds(5);
   const absl::Duration patience_;
-  absl::Time since_;
+  std::optional<absl::Time> since_;  // Of the first failure in a row.
   absl::Duration pause_ = kFirstPause;
 };
 

@@ -47,6 +47,7 @@ Runner::~Runner() {
 
 absl::StatusOr<Runner::Reservation> Runner::Reserve(const std::string& run) {
   MutexLock lock(mutex_);
+  while (ending_) changed_.Wait(mutex_);  // Whoever saw the last run end may start the next.
   if (draining_) return absl::UnavailableError("the trainer-worker is leaving");
   if (!busy_.empty()) {
     return absl::ResourceExhaustedError(absl::StrFormat(
@@ -60,6 +61,9 @@ absl::StatusOr<Runner::Reservation> Runner::Reserve(const std::string& run) {
 void Runner::Release() {
   MutexLock lock(mutex_);
   busy_.clear();
+  launched_ = false;
+  stop_asked_ = false;
+  ending_ = false;
   changed_.NotifyAll();
 }
 
@@ -71,13 +75,15 @@ void Runner::Launch(Reservation place, const v1::Run& run, Start start) {
   before = std::exchange(thread_, std::jthread([this, run, start](std::stop_token stop) {
                            Train(run, start, std::move(stop));
                          }));
-  if (draining_) thread_.request_stop();
+  launched_ = true;
+  if (draining_ || stop_asked_) thread_.request_stop();
 }
 
 absl::Status Runner::RequestStop(const std::string& run) {
   MutexLock lock(mutex_);
   if (busy_ != run) return absl::FailedPreconditionError(absl::StrFormat("run '%s' is not running", run));
-  thread_.request_stop();
+  stop_asked_ = true;
+  if (launched_) thread_.request_stop();
   return absl::OkStatus();
 }
 
@@ -132,8 +138,13 @@ void Runner::End(const v1::Run& run, const absl::StatusOr<Outcome>& outcome) {
   }
   BDH_LOG(INFO) << "run ended run=" << run.name() << " state=" << v1::Run::State_Name(state)
                 << " message=" << message;
-  Release();  // Before anybody can see that the run is over and ask for its place.
+  {
+    MutexLock lock(mutex_);
+    ending_ = true;
+  }
+  // The record first: whoever resumes this run must not find it overwritten by its past.
   book_.Finish(run.name(), state, message);
+  Release();
 }
 
 absl::Status Runner::WaitForDataLoader(const v1::Run& run, std::stop_token stop) {

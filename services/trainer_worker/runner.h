@@ -90,6 +90,9 @@ class Runner {
   CondVar changed_;
   std::string busy_ ABSL_GUARDED_BY(mutex_);
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool launched_ ABSL_GUARDED_BY(mutex_) = false;    // thread_ is the thread of busy_.
+  bool stop_asked_ ABSL_GUARDED_BY(mutex_) = false;  // For a run that has its place but no thread yet.
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;      // The run is over; its record is being written.
   std::jthread thread_ ABSL_GUARDED_BY(mutex_);
 };
 

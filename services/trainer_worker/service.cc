@@ -196,7 +196,7 @@ absl::Status Trainer::FitToDataLoader(v1::Run& run, bool resume) {
       data_loader_.Call(*stub, &v1::DataLoaderService::Stub::DescribeDataset, request, options_.call_timeout);
   if (absl::IsNotFound(response.status())) {
     return absl::NotFoundError(absl::StrFormat(
-        "no data set '%s'; add one (bdhctl data add --name %s FILE), or see which there are (bdhctl data ls)",
+        "no data set '%s'; add one (bdhctl data add %s FILE), or see which there are (bdhctl data ls)",
         run.dataset(), run.dataset()));
   }
   BDH_RETURN_IF_ERROR(response.status());

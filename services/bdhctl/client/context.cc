@@ -20,9 +20,11 @@ absl::StatusOr<bool> NamesMesh(const std::string& file) {
   return config.has_mesh();
 }
 
+// An address or a token names a mesh; a timeout alone does not.
 bool EnvironmentNamesMesh() {
-  for (const auto& [name, value] : config::Environment()) {
-    if (name.starts_with("BDH_MESH_")) return true;
+  for (const char* name : {"BDH_MESH_DATA_LOADER", "BDH_MESH_TRAINER_WORKER", "BDH_MESH_CHECKPOINT_STORE",
+                           "BDH_MESH_INFERENCE", "BDH_MESH_GATEWAY", "BDH_MESH_TOKEN_FILE"}) {
+    if (std::getenv(name) != nullptr) return true;
   }
   return false;
 }
