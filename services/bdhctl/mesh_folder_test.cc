@@ -90,10 +90,15 @@ TEST_F(MeshFolderTest, APathThatIsAFileIsRefusedWithWhatToDo) {
 }
 
 TEST_F(MeshFolderTest, AFolderThatIsNotWritableIsRefused) {
-  if (getuid() == 0) GTEST_SKIP() << "root may write everywhere";
-  chmod(temp_.path().c_str(), 0500);
-  EXPECT_FALSE(folder_.Create().ok());
-  chmod(temp_.path().c_str(), 0700);
+  constexpr uid_t kNobody = 65534;  // Root may write everywhere, so be somebody else for a moment.
+  const uid_t user = geteuid();
+  ASSERT_EQ(chmod(temp_.path().c_str(), 0500), 0);
+  if (user == 0) ASSERT_EQ(seteuid(kNobody), 0);
+  const absl::Status status = folder_.Create();
+  ASSERT_EQ(seteuid(user), 0);
+  ASSERT_EQ(chmod(temp_.path().c_str(), 0700), 0);
+  ASSERT_FALSE(status.ok());
+  EXPECT_THAT(std::string(status.message()), HasSubstr("make this one writable"));
 }
 
 TEST_F(MeshFolderTest, TheStateReadsBackAsItWasWritten) {

@@ -28,8 +28,9 @@ struct Mesh {
   absl::Duration call_timeout() const;
 };
 
-// In this order: `config` if it has a mesh section; `data`; variables BDH_MESH_*; $BDH_DATA; ./bdh-data if
-// one is up there; the last one this user started. UnavailableError: none is up there, or nowhere.
+// In this order: `data`; `config` if it has a mesh section; an address or a token among the variables
+// BDH_MESH_*; $BDH_DATA; ./bdh-data if one is up there; the last one this user started. UnavailableError:
+// none is up there, or nowhere.
 absl::StatusOr<Mesh> FindMesh(const MeshFlags& flags);
 
 // config::Load for files that a person named: whatever is wrong is an InvalidArgumentError.

@@ -7,12 +7,12 @@
 
 #define BDH_EXPECT_OK(expr)                                        \
   do {                                                             \
-    const auto& bdh_status = (expr);                                \
+    const auto& bdh_status = (expr);                               \
     EXPECT_TRUE(bdh_status.ok()) << ::bdh::StatusText(bdh_status); \
   } while (false)
 #define BDH_ASSERT_OK(expr)                                        \
   do {                                                             \
-    const auto& bdh_status = (expr);                                \
+    const auto& bdh_status = (expr);                               \
     ASSERT_TRUE(bdh_status.ok()) << ::bdh::StatusText(bdh_status); \
   } while (false)
 #define BDH_ASSERT_OK_AND_ASSIGN(lhs, expr) \
