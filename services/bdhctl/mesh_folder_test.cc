@@ -93,7 +93,9 @@ TEST_F(MeshFolderTest, AFolderThatIsNotWritableIsRefused) {
   constexpr uid_t kNobody = 65534;  // Root may write everywhere, so be somebody else for a moment.
   const uid_t user = geteuid();
   ASSERT_EQ(chmod(temp_.path().c_str(), 0500), 0);
-  if (user == 0) ASSERT_EQ(seteuid(kNobody), 0);
+  if (user == 0) {
+    ASSERT_EQ(seteuid(kNobody), 0);
+  }
   const absl::Status status = folder_.Create();
   ASSERT_EQ(seteuid(user), 0);
   ASSERT_EQ(chmod(temp_.path().c_str(), 0700), 0);
