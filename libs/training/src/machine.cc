@@ -60,7 +60,10 @@ void KeepFreedMemory() {
 void PrepareProcess(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) {
     setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv);  // Returns only if it fails; then it is slower, not wrong.
+    // By its path, not as /proc/self/exe: the process keeps its name. Returns only if it fails; then it is
+    // slower, not wrong.
+    char path[PATH_MAX];
+    if (realpath("/proc/self/exe", path) != nullptr) execv(path, argv);
   }
   KeepFreedMemory();
 }
