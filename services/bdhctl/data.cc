@@ -81,12 +81,12 @@ class UploadBar {
 
   void Show(int64_t bytes) {
     const double seconds = absl::ToDoubleSeconds(absl::Now() - start_);
-    const std::string rate = seconds > 0.5 ? FormatBytes(static_cast<uint64_t>(bytes / seconds)) + "/s" : "";
-    line_.Show(total_ > 0
-                   ? absl::StrFormat("%s %s %3.0f%%  %s of %s  %s", verb_,
-                                     Bar(static_cast<double>(bytes) / total_, kBarWidth),
-                                     100.0 * bytes / total_, FormatBytes(bytes), FormatBytes(total_), rate)
-                   : absl::StrFormat("%s %s  %s", verb_, FormatBytes(bytes), rate));
+    const auto done = static_cast<double>(bytes);
+    const std::string rate = seconds > 0.5 ? FormatBytes(static_cast<uint64_t>(done / seconds)) + "/s" : "";
+    if (total_ == 0) return line_.Show(absl::StrFormat("%s %s  %s", verb_, FormatBytes(bytes), rate));
+    const double fraction = done / static_cast<double>(total_);
+    line_.Show(absl::StrFormat("%s %s %3.0f%%  %s of %s  %s", verb_, Bar(fraction, kBarWidth), 100 * fraction,
+                               FormatBytes(bytes), FormatBytes(total_), rate));
   }
 
  private:

@@ -58,7 +58,8 @@ bool AnotherPortMayDo(const absl::Status& status) {
 }  // namespace
 
 std::string HostPort::ToString() const {
-  return absl::StrFormat(host.find(':') == std::string::npos ? "%s:%d" : "[%s]:%d", host, port);
+  const bool v6 = host.find(':') != std::string::npos;
+  return absl::StrFormat("%s%s%s:%d", v6 ? "[" : "", host, v6 ? "]" : "", port);
 }
 
 HostPort HostPort::ForClients() const {

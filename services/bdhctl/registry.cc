@@ -24,7 +24,7 @@ std::string Variable(const char* name) {
 }
 
 std::string UserStateFolder() {
-  if (const std::string own = Variable("BDH_STATE_DIR"); !own.empty()) return own;
+  if (std::string own = Variable("BDH_STATE_DIR"); !own.empty()) return own;
   if (const std::string xdg = Variable("XDG_STATE_HOME"); !xdg.empty()) return xdg + "/bdh";
   if (const std::string home = Variable("HOME"); !home.empty()) return home + "/.local/state/bdh";
   const passwd* user = getpwuid(getuid());
@@ -42,6 +42,7 @@ std::vector<fs::path> Entries(const std::string& folder) {
   }
   std::sort(found.rbegin(), found.rend());
   std::vector<fs::path> paths;
+  paths.reserve(found.size());
   for (const auto& [time, path] : found) paths.push_back(path);
   return paths;
 }

@@ -145,7 +145,7 @@ absl::Status Supervisor::StartFirstTime(size_t index, absl::Time deadline) {
   const std::string name = daemon(index).name;
   for (int attempt = 0;; ++attempt) {
     BDH_RETURN_IF_ERROR(Spawn(index));
-    const absl::Status status = WaitUntilReady(index, deadline);
+    absl::Status status = WaitUntilReady(index, deadline);
     if (status.ok()) return status;
     // Somebody may have taken a port since it was chosen. Daemons that run already do not know this one yet.
     const bool port_lost = absl::IsAborted(status) && daemon(index).process.pid == 0 &&

@@ -74,7 +74,7 @@ class SupervisorTest : public ::testing::Test {
   }
 
   // Asks the supervisor in this process to stop once `condition` holds for what mesh.json says.
-  std::thread StopWhen(std::function<bool(const MeshState&)> condition) {
+  std::thread StopWhen(const std::function<bool(const MeshState&)>& condition) {
     return std::thread([this, condition] {
       const absl::Time deadline = absl::Now() + absl::Seconds(60);
       while (absl::Now() < deadline) {

@@ -45,8 +45,8 @@ class Watcher {
 
  private:
   std::string WithBar(const v1::Progress& progress) const {
-    const double fraction =
-        progress.max_steps() > 0 ? static_cast<double>(progress.step()) / progress.max_steps() : 0;
+    const auto step = static_cast<double>(progress.step()), steps = static_cast<double>(progress.max_steps());
+    const double fraction = steps > 0 ? step / steps : 0;
     return absl::StrFormat("%s %s %3.0f%%  %s", name_, Bar(fraction, kBarWidth), 100 * fraction,
                            ProgressText(progress));
   }
