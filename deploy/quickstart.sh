@@ -41,7 +41,7 @@ ctl models load quickstart
 
 step "Asking it, as any OpenAI client would"
 prompt='Gen1:1 In the beginning God'
-request='{"model": "quickstart", "prompt": "'$prompt'", "max_tokens": 240, "temperature": 0.5, "seed": 7, "stream": true}'
+request='{"model": "quickstart", "prompt": "'$prompt'", "max_tokens": 220, "temperature": 0.4, "seed": 7, "stream": true}'
 printf "curl -N %s/v1/completions -H 'Content-Type: application/json' -d '%s'\n\n" "$url" "$request"
 printf '%s' "$prompt"
 stream=$(mktemp)
