@@ -1,20 +1,29 @@
 // Every method of every service demands the mesh token. The methods are read from the protos, so that one
-// added later is tested without anybody remembering to.
+// added later is tested without anybody remembering to; and a service that a daemon begins to serve must be
+// named here as its own, or it is found to answer.
 
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <set>
+
 #include "absl/strings/str_format.h"
+#include "bdh/base/file.h"
 #include "bdh/config/config.h"
 #include "bdh/mesh/daemon.h"
 #include "bdh/mesh/peer.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
+#include "bdh/v1/checkpoint_admin.pb.h"
 #include "bdh/v1/checkpoint_store.pb.h"
+#include "bdh/v1/coordination.pb.h"
 #include "bdh/v1/data_loader.pb.h"
 #include "bdh/v1/inference.pb.h"
 #include "bdh/v1/mesh.pb.h"
+#include "bdh/v1/sessions.pb.h"
+#include "bdh/v1/tokenizers.pb.h"
 #include "bdh/v1/trainer.pb.h"
 #include "services/checkpoint_store/server.h"
 #include "services/data_loader/server.h"
@@ -44,18 +53,45 @@ grpc::Status CallWithoutToken(const mesh::Peer& peer, const std::string& method)
   return status;
 }
 
-void ExpectAllGuarded(const mesh::Daemon& daemon, const google::protobuf::FileDescriptor& file) {
+using google::protobuf::FileDescriptor;
+using google::protobuf::MethodDescriptor;
+using google::protobuf::ServiceDescriptor;
+
+// Every file of protos/bdh/v1 that has services.
+std::vector<const FileDescriptor*> FilesWithServices() {
+  return {v1::GetStatusRequest::descriptor()->file(),
+          v1::Batch::descriptor()->file(),
+          v1::Checkpoint::descriptor()->file(),
+          v1::Run::descriptor()->file(),
+          v1::Model::descriptor()->file(),
+          v1::Group::descriptor()->file(),
+          v1::Session::descriptor()->file(),
+          v1::TokenizerInfo::descriptor()->file(),
+          v1::FindMissingChunksRequest::descriptor()->file()};
+}
+
+std::string PathOf(const MethodDescriptor& method) {
+  return absl::StrFormat("/%s/%s", method.service()->full_name(), method.name());
+}
+
+// A daemon serves MeshService and those in `served`, guarded; of the others it knows nothing.
+void ExpectGuarded(const mesh::Daemon& daemon, const std::set<std::string>& served) {
   const mesh::Peer peer("daemon", daemon.address(), /*token=*/"");
-  ASSERT_GT(file.service_count(), 0);
-  for (int s = 0; s < file.service_count(); ++s) {
-    for (int m = 0; m < file.service(s)->method_count(); ++m) {
-      const std::string method =
-          absl::StrFormat("/%s/%s", file.service(s)->full_name(), file.service(s)->method(m)->name());
-      const grpc::Status status = CallWithoutToken(peer, method);
-      EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAUTHENTICATED)
-          << method << ": " << status.error_message();
+  size_t guarded = 0;
+  for (const FileDescriptor* file : FilesWithServices()) {
+    for (int s = 0; s < file->service_count(); ++s) {
+      const ServiceDescriptor& service = *file->service(s);
+      const bool serves = service.name() == "MeshService" || served.count(service.name()) > 0;
+      guarded += serves;
+      for (int m = 0; m < service.method_count(); ++m) {
+        const grpc::Status status = CallWithoutToken(peer, PathOf(*service.method(m)));
+        EXPECT_EQ(status.error_code(),
+                  serves ? grpc::StatusCode::UNAUTHENTICATED : grpc::StatusCode::UNIMPLEMENTED)
+            << PathOf(*service.method(m)) << ": " << status.error_message();
+      }
     }
   }
+  EXPECT_EQ(guarded, served.size() + 1) << "a name in `served` is no service's";
 }
 
 class MeshTokenTest : public ::testing::Test {
@@ -85,35 +121,44 @@ class MeshTokenTest : public ::testing::Test {
 
 template <class Server, class OptionsFromConfig>
 void ExpectServerGuarded(const v1::Config& config, OptionsFromConfig options,
-                         const google::protobuf::FileDescriptor* file) {
+                         const std::set<std::string>& served) {
   auto server = Server::Start(options(config, "the-token"));
   ASSERT_TRUE(server.ok()) << server.status();
-  ExpectAllGuarded(**server, *v1::GetStatusRequest::descriptor()->file());
-  if (file != nullptr) ExpectAllGuarded(**server, *file);
+  ExpectGuarded(**server, served);
 }
 
 TEST_F(MeshTokenTest, TheDataLoaderDemandsIt) {
-  ExpectServerGuarded<data_loader::Server>(Config(), &data_loader::OptionsFromConfig,
-                                           v1::Batch::descriptor()->file());
+  ExpectServerGuarded<data_loader::Server>(Config(), &data_loader::OptionsFromConfig, {"DataLoaderService"});
 }
 
 TEST_F(MeshTokenTest, TheCheckpointStoreDemandsIt) {
   ExpectServerGuarded<checkpoint_store::Server>(Config(), &checkpoint_store::OptionsFromConfig,
-                                                v1::Checkpoint::descriptor()->file());
+                                                {"CheckpointStoreService"});
 }
 
 TEST_F(MeshTokenTest, InferenceDemandsIt) {
-  ExpectServerGuarded<inference::Server>(Config(), &inference::OptionsFromConfig,
-                                         v1::Model::descriptor()->file());
+  ExpectServerGuarded<inference::Server>(Config(), &inference::OptionsFromConfig, {"InferenceService"});
 }
 
 TEST_F(MeshTokenTest, TheTrainerWorkerDemandsIt) {
   ExpectServerGuarded<trainer_worker::Server>(Config(), &trainer_worker::OptionsFromConfig,
-                                              v1::Run::descriptor()->file());
+                                              {"TrainerService"});
 }
 
 TEST_F(MeshTokenTest, TheGatewayDemandsItOnItsGrpcPort) {
-  ExpectServerGuarded<gateway::Server>(Config(), &gateway::OptionsFromConfig, nullptr);
+  ExpectServerGuarded<gateway::Server>(Config(), &gateway::OptionsFromConfig, {});
+}
+
+TEST(Protos, EveryFileWithServicesIsAmongThoseCalled) {
+  std::set<std::string> called;
+  for (const FileDescriptor* file : FilesWithServices()) called.insert(file->name());
+  const std::filesystem::path folder(BDH_SOURCE_DIR "/protos/bdh/v1");
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string text = *ReadFile(entry.path());
+    const std::string name = "bdh/v1/" + entry.path().filename().string();
+    EXPECT_EQ(called.count(name) > 0, text.find("\nservice ") != std::string::npos)
+        << name << ": name one of its messages in FilesWithServices";
+  }
 }
 
 }  // namespace
