@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # From nothing to an answer over HTTP: starts the mesh, trains a small BDH on the King James Bible, serves it and
 # asks it to go on. A second run finds what is there and is done in seconds. `make quickstart` calls this after
-# building.
+# building. BDH_DATA is the mesh's folder, BDH_BIN where the binaries are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${BDH_DATA:-./bdh-data}
-bdhctl=build/bin/bdhctl
+bdhctl=${BDH_BIN:-build/bin}/bdhctl
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 

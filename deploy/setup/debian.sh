@@ -6,6 +6,7 @@
 #   deploy/setup/debian.sh --list     print the packages for this system
 #
 # Debian 12 is tested. Debian 13 and Ubuntu 24.04 go by the name map below and are untested.
+# BDH_OS_RELEASE names another file than /etc/os-release, to see what would be done elsewhere.
 # No system alternative is changed: which BLAS LibTorch loads stays the administrator's choice.
 set -euo pipefail
 
@@ -26,12 +27,13 @@ renamed_debian13=(libboost1.81-dev=libboost1.83-dev clang-14=clang-19 clang-form
 renamed_ubuntu2404=(libboost1.81-dev=libboost1.83-dev clang-14=clang-18 clang-format-14=clang-format-18 clang-tidy-14=clang-tidy-18)
 
 identify() {
-  [ -r /etc/os-release ] || die "no /etc/os-release: this script knows Debian and Ubuntu; elsewhere install the packages of --list by your system's names"
-  . /etc/os-release
+  local release=${BDH_OS_RELEASE:-/etc/os-release}
+  [ -r "$release" ] || die "no $release: this script knows Debian and Ubuntu; elsewhere install the packages of --list by your system's names"
+  . "$release"
   case "${ID:-}:${VERSION_ID:-}" in
     debian:12) renames=() ;;
-    debian:13) renames=("${renamed_debian13[@]}"); say "Debian 13 is untested; going by a name map" ;;
-    ubuntu:24.04) renames=("${renamed_ubuntu2404[@]}"); say "Ubuntu 24.04 is untested; going by a name map" ;;
+    debian:13) renames=("${renamed_debian13[@]}"); say "Debian 13 is untested; going by a name map" >&2 ;;
+    ubuntu:24.04) renames=("${renamed_ubuntu2404[@]}"); say "Ubuntu 24.04 is untested; going by a name map" >&2 ;;
     debian:* | ubuntu:*)
       die "${PRETTY_NAME:-this release} is not supported: bdh needs the gRPC, Abseil and LibTorch of Debian 12 or newer. Build in a debian:12 container instead" ;;
     *) die "${PRETTY_NAME:-this system} is not Debian or Ubuntu: install the packages of $0 --list by your system's names, then run cmake directly" ;;
@@ -70,7 +72,7 @@ identify
 case "${1:-}" in
   --list) packages; exit 0 ;;
   --check | "") ;;
-  *) sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 2 ;;
+  *) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 2 ;;
 esac
 mapfile -t wanted < <(missing)
 if [ "${#wanted[@]}" -eq 0 ]; then

@@ -20,10 +20,7 @@ void LogMachine(int threads) {
   const training::Blas blas = training::LoadedBlas();
   BDH_LOG(INFO) << "math threads=" << (threads > 0 ? threads : training::AvailableCores())
                 << " blas=" << (blas.library.empty() ? "in LibTorch" : blas.library);
-  if (blas.kind == training::BlasKind::kReference) {
-    BDH_LOG(WARNING) << "the reference BLAS is loaded, which trains some thirty times slower than it could: "
-                        "install OpenBLAS (Debian: libopenblas0-pthread) and restart";
-  }
+  if (const std::string warning = training::BlasWarning(blas); !warning.empty()) BDH_LOG(WARNING) << warning;
 }
 
 }  // namespace

@@ -26,10 +26,6 @@ std::string FileOf(void* symbol) {
   return realpath(info.dli_fname, resolved) != nullptr ? resolved : info.dli_fname;
 }
 
-bool Contains(const std::string& text, const char* part) {
-  return text.find(part) != std::string::npos;
-}
-
 int AffinityCores() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
@@ -78,12 +74,27 @@ Blas LoadedBlas() {
   Blas blas;
   blas.library = FileOf(Symbol("sgemm_"));
   if (blas.library.empty()) return blas;
-  if (Symbol("openblas_set_num_threads") != nullptr && Contains(blas.library, "openblas")) {
-    blas.kind = BlasKind::kOpenBlas;
-  } else if (Contains(blas.library, "/libblas.so") || Contains(blas.library, "/blas/")) {
-    blas.kind = BlasKind::kReference;
-  }
+  blas.kind = KindOfBlas(blas.library);
   return blas;
+}
+
+BlasKind KindOfBlas(const std::filesystem::path& library) {
+  const std::string path = library.string();
+  if (path.find("openblas") != std::string::npos) return BlasKind::kOpenBlas;
+  // Debian gives each BLAS a folder and all of them the same file name; the reference one's folder is "blas",
+  // and elsewhere it stands among the system's libraries.
+  const std::string folder = library.parent_path().filename();
+  const bool plain_name = library.filename().string().starts_with("libblas.so");
+  const bool of_another =
+      folder.starts_with("atlas") || folder.starts_with("blis") || folder.starts_with("mkl");
+  return plain_name && !of_another ? BlasKind::kReference : BlasKind::kOther;
+}
+
+std::string BlasWarning(const Blas& blas) {
+  if (blas.kind != BlasKind::kReference) return "";
+  return "matrices are multiplied by the reference BLAS (" + blas.library +
+         "), which is some thirty times slower than OpenBLAS: install "
+         "OpenBLAS (Debian: libopenblas0-pthread) and restart";
 }
 
 int AvailableCores() {

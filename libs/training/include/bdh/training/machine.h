@@ -4,6 +4,7 @@
 // its own, which LibTorch does not know and cannot set; the reference BLAS is some thirty times slower.
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 namespace bdh::training {
@@ -17,6 +18,12 @@ struct Blas {
 
 // The BLAS that this process has loaded.
 Blas LoadedBlas();
+
+// By where Debian and others install it.
+BlasKind KindOfBlas(const std::filesystem::path& library);
+
+// What to tell the operator about it: a sentence, or "" when it is a good one.
+std::string BlasWarning(const Blas& blas);
 
 // Processors this process may use: its affinity and its container's quota, at least 1.
 int AvailableCores();
