@@ -1,81 +1,48 @@
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstring>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "bdh/tensorfile/safetensors.h"
+#include "little_endian.h"
+#include "mapped_file.h"
 #include "safetensors_header.h"
 
 namespace bdh::tensorfile {
-namespace {
-
-absl::StatusOr<std::string_view> MapFile(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return ErrnoStatus(errno, absl::StrFormat("open %s", path));
-  const auto close = absl::MakeCleanup([&] { ::close(descriptor); });
-  struct stat info;
-  if (::fstat(descriptor, &info) != 0) return ErrnoStatus(errno, absl::StrFormat("stat %s", path));
-  if (!S_ISREG(info.st_mode)) return absl::InvalidArgumentError(absl::StrFormat("%s: not a file", path));
-  const auto size = static_cast<uint64_t>(info.st_size);
-  if (size < kLengthBytes) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: %d bytes are no safetensors file", path, size));
-  }
-  void* mapped = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0);
-  if (mapped == MAP_FAILED) return ErrnoStatus(errno, absl::StrFormat("map %s", path));
-  return std::string_view(static_cast<const char*>(mapped), size);
-}
-
-uint64_t LittleEndian(std::string_view bytes) {
-  uint64_t value = 0;
-  for (size_t i = bytes.size(); i-- > 0;) value = value << 8 | static_cast<unsigned char>(bytes[i]);
-  return value;
-}
-
-}  // namespace
-
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(const std::string& path) {
-  BDH_ASSIGN_OR_RETURN(const std::string_view mapped, MapFile(path));
-  SafetensorsFile file(path, mapped);
+  BDH_ASSIGN_OR_RETURN(MappedFile mapped, MappedFile::Open(path));
+  if (mapped.bytes().size() < kLengthBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s: %d bytes are no safetensors file", path, mapped.bytes().size()));
+  }
+  SafetensorsFile file(path, std::make_unique<MappedFile>(std::move(mapped)));
   BDH_RETURN_IF_ERROR(Annotate(file.ReadHeader(), path));
   return file;
 }
 
 absl::Status SafetensorsFile::ReadHeader() {
-  const uint64_t length = LittleEndian(mapped_.substr(0, kLengthBytes));
-  const uint64_t rest = mapped_.size() - kLengthBytes;
+  const std::string_view bytes = mapped_->bytes();
+  const uint64_t length = LittleEndian(bytes.substr(0, kLengthBytes));
+  const uint64_t rest = bytes.size() - kLengthBytes;
   if (length > rest || length > kMaxHeaderBytes) {
     return absl::InvalidArgumentError(
         absl::StrFormat("header claims %d bytes, the file has %d more and the format allows %d: cut short, "
                         "or no safetensors file",
                         length, rest, kMaxHeaderBytes));
   }
-  data_ = mapped_.substr(kLengthBytes + length);
-  BDH_ASSIGN_OR_RETURN(Header header, ParseHeader(mapped_.substr(kLengthBytes, length), data_.size()));
+  data_ = bytes.substr(kLengthBytes + length);
+  BDH_ASSIGN_OR_RETURN(Header header, ParseHeader(bytes.substr(kLengthBytes, length), data_.size()));
   tensors_ = std::move(header.tensors);
   metadata_ = std::move(header.metadata);
   for (size_t i = 0; i < tensors_.size(); ++i) index_[tensors_[i].name] = i;
   return absl::OkStatus();
 }
 
-SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      mapped_(std::exchange(other.mapped_, {})),
-      data_(std::exchange(other.data_, {})),
-      tensors_(std::move(other.tensors_)),
-      index_(std::move(other.index_)),
-      metadata_(std::move(other.metadata_)) {}
-
-SafetensorsFile::~SafetensorsFile() {
-  if (!mapped_.empty()) ::munmap(const_cast<char*>(mapped_.data()), mapped_.size());
-}
+SafetensorsFile::SafetensorsFile(std::string path, std::unique_ptr<MappedFile> mapped)
+    : path_(std::move(path)), mapped_(std::move(mapped)) {}
+SafetensorsFile::SafetensorsFile(SafetensorsFile&& other) noexcept = default;
+SafetensorsFile::~SafetensorsFile() = default;
 
 const TensorInfo* SafetensorsFile::Find(std::string_view name) const {
   const auto found = index_.find(name);

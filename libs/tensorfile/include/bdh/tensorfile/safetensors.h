@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,6 +17,8 @@
 #include "absl/status/statusor.h"
 
 namespace bdh::tensorfile {
+
+class MappedFile;
 
 // Bytes of one element of the format's type `dtype` ("F32", "I64", "BF16", ...), or 0 if there is no such
 // type.
@@ -59,14 +62,14 @@ class SafetensorsFile {
   absl::StatusOr<std::vector<int64_t>> Integers(std::string_view name) const;
 
  private:
-  SafetensorsFile(std::string path, std::string_view mapped) : path_(std::move(path)), mapped_(mapped) {}
+  SafetensorsFile(std::string path, std::unique_ptr<MappedFile> mapped);
   absl::Status ReadHeader();
   template <class T>
   absl::StatusOr<std::vector<T>> Elements(std::string_view name, std::string_view dtype) const;
 
   std::string path_;
-  std::string_view mapped_;  // The whole file; unmapped by the destructor.
-  std::string_view data_;    // What follows the header.
+  std::unique_ptr<MappedFile> mapped_;
+  std::string_view data_;  // What follows the header.
   std::vector<TensorInfo> tensors_;
   std::map<std::string, size_t, std::less<>> index_;
   std::map<std::string, std::string> metadata_;
