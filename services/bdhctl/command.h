@@ -60,6 +60,7 @@ void AddCheckpointCommands(CLI::App& app, Invocation& invocation);
 void AddModelsCommands(CLI::App& app, Invocation& invocation);
 void AddGenerateCommand(CLI::App& app, Invocation& invocation);
 void AddConfigCommands(CLI::App& app, Invocation& invocation);
+void AddCertsCommands(CLI::App& app, Invocation& invocation);
 void AddModelCommands(CLI::App& app, Invocation& invocation);
 
 }  // namespace bdh::bdhctl

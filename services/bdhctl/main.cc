@@ -48,6 +48,7 @@ void AddAll(CLI::App& app, Invocation& invocation) {
   AddGenerateCommand(app, invocation);
   AddConfigCommands(app, invocation);
   AddModelCommands(app, invocation);
+  AddCertsCommands(app, invocation);
   AddCommand<VersionFlags>(
       app, invocation, "version", "Print the version",
       [](CLI::App& command, VersionFlags& flags) { AddJsonFlag(command, flags.json); }, RunVersion);

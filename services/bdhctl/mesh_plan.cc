@@ -67,6 +67,11 @@ void PlaceUnder(const MeshFolder& folder, v1::Config& config) {
   Place(config.mutable_inference()->mutable_data_dir(), defaults.inference().data_dir(),
         folder.Path("inference"));
   Place(config.mutable_mesh()->mutable_token_file(), "", folder.TokenFile());
+  if (!config.mesh().has_tls()) return;
+  v1::TlsConfig& tls = *config.mutable_mesh()->mutable_tls();
+  for (std::string* file : {tls.mutable_ca_file(), tls.mutable_cert_file(), tls.mutable_key_file()}) {
+    if (!file->empty()) Place(file, "", "");
+  }
 }
 
 absl::StatusOr<std::vector<PortChange>> ChoosePorts(std::string_view daemon, PortChooser& chooser,

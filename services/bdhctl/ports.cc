@@ -8,7 +8,6 @@
 #include <cerrno>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
@@ -56,40 +55,6 @@ bool AnotherPortMayDo(const absl::Status& status) {
 }
 
 }  // namespace
-
-std::string HostPort::ToString() const {
-  const bool v6 = host.find(':') != std::string::npos;
-  return absl::StrFormat("%s%s%s:%d", v6 ? "[" : "", host, v6 ? "]" : "", port);
-}
-
-HostPort HostPort::ForClients() const {
-  if (host == "0.0.0.0") return {"127.0.0.1", port};
-  if (host == "::") return {"::1", port};
-  return *this;
-}
-
-absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
-  const auto malformed = [&] {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("\"%s\" is not an address; want host:port, like 127.0.0.1:7011", text));
-  };
-  const size_t colon = text.rfind(':');
-  HostPort address;
-  const std::string_view digits = colon == text.npos ? "" : text.substr(colon + 1);
-  if (!absl::SimpleAtoi(absl::string_view(digits.data(), digits.size()), &address.port) || address.port < 0 ||
-      address.port > 65535) {
-    return malformed();
-  }
-  std::string_view host = text.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  } else if (host.find(':') != host.npos) {
-    return malformed();
-  }
-  if (host.empty()) return malformed();
-  address.host = std::string(host);
-  return address;
-}
 
 absl::Status CanListen(const HostPort& address) {
   return TryListen(address).status();

@@ -7,20 +7,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "bdh/base/address.h"
 
 namespace bdh::bdhctl {
-
-struct HostPort {
-  std::string host;  // Without the brackets of an IPv6 address.
-  int port = 0;
-
-  std::string ToString() const;
-  // Where a client on this machine reaches it: a wildcard host becomes the loopback address.
-  HostPort ForClients() const;
-};
-
-// InvalidArgumentError when `text` is not host:port.
-absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
 
 // OK when a daemon could listen there now. AlreadyExistsError: taken. PermissionDeniedError: not allowed to.
 // Other codes: never possible on this machine.

@@ -11,7 +11,8 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
-#include "bdh/mesh/daemon.h"
+#include "bdh/mesh/credentials.h"
+#include "services/bdhctl/certs.h"
 #include "services/bdhctl/client/context.h"
 #include "services/bdhctl/command.h"
 #include "services/bdhctl/detach.h"
@@ -31,7 +32,7 @@ constexpr int kStopWaves = 3;  // Supervisor::Stop ends the daemons in so many g
 struct UpFlags {
   std::string data, config;
   std::vector<std::string> sets;
-  bool detach = false, json = false;
+  bool detach = false, json = false, tls = false;
   double timeout_seconds = 60;
 };
 
@@ -114,7 +115,9 @@ absl::StatusOr<Plan> MakePlan(const MeshFolder& folder, v1::Config config) {
   Plan plan{.config = std::move(config), .ports = {}, .changes = {}};
   PlaceUnder(folder, plan.config);
   if (plan.config.mesh().token_file() == folder.TokenFile()) BDH_RETURN_IF_ERROR(folder.EnsureToken());
-  BDH_RETURN_IF_ERROR(mesh::ReadToken(plan.config.mesh()).status());
+  for (const std::string& name : CertificateNames()) {
+    BDH_RETURN_IF_ERROR(mesh::Credentials::Load(plan.config.mesh(), name).status());
+  }
   for (const std::string_view daemon : kDaemons) {
     BDH_ASSIGN_OR_RETURN(auto changes, ChoosePorts(daemon, plan.ports, plan.config));
     std::move(changes.begin(), changes.end(), std::back_inserter(plan.changes));
@@ -173,6 +176,7 @@ absl::StatusOr<int> RunUp(const UpFlags& flags) {
   if (absl::IsFailedPrecondition(lock.status())) return OnFolderInUse(flags, folder, lock.status());
   BDH_RETURN_IF_ERROR(lock.status());
   AwaitLeftovers(folder);
+  if (flags.tls) BDH_RETURN_IF_ERROR(UseCertificatesOf(folder, config));
   BDH_ASSIGN_OR_RETURN(Plan plan, MakePlan(folder, std::move(config)));
   if (!flags.detach) return SuperviseInForeground(flags, folder, std::move(plan));
   return RunDetached(
@@ -259,6 +263,9 @@ void AddUpDownCommands(CLI::App& app, Invocation& invocation) {
         command.add_option("--config", flags.config, "YAML or JSON file; without it the defaults hold")
             ->type_name("FILE");
         AddSetFlag(command, flags.sets);
+        command.add_flag(
+            "--tls", flags.tls,
+            "Encrypt all calls and demand certificates; makes those of DIR/tls if there are none");
         command.add_option("--timeout", flags.timeout_seconds, "How long all may take to get ready")
             ->type_name("SECONDS")
             ->capture_default_str()

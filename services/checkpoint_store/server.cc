@@ -21,20 +21,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                                            .max_uploads = options.max_uploads,
                                            .max_checkpoint_bytes = options.max_checkpoint_bytes,
                                            .min_free_bytes = options.min_free_bytes}));
-  server->gate_ = std::make_unique<mesh::Gate>(kName, options.token, server->metrics_);
+  server->gate_ = std::make_unique<mesh::Gate>(kName, options.listen, server->metrics_);
   server->service_ = std::make_unique<CheckpointStore>(*server->store_, *server->gate_, server->metrics_);
   const CheckpointStore& service = *server->service_;
   BDH_ASSIGN_OR_RETURN(
       server->server_,
       mesh::Server::Start({.daemon = kName,
-                           .address = options.address,
-                           .admin_address = options.admin_address,
+                           .listen = options.listen,
                            .services = {server->service_.get()},
                            .service_names = {v1::CheckpointStoreService::service_full_name()},
                            .gate = server->gate_.get(),
                            .metrics = &server->metrics_,
-                           .key_figure = [&service] { return service.KeyFigure(); },
-                           .max_message_bytes = options.max_message_bytes}));
+                           .key_figure = [&service] { return service.KeyFigure(); }}));
   server->server_->SetReady(true);
   BDH_LOG(INFO) << "checkpoint store ready address=" << server->address() << " data_dir=" << options.data_dir
                 << " checkpoints=" << server->store_->totals().checkpoints;
@@ -49,16 +47,13 @@ void Server::Drain(absl::Duration timeout) {
   server_->Shutdown(timeout);
 }
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token) {
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials) {
   const v1::CheckpointStoreConfig& mine = config.checkpoint_store();
-  return {.address = mine.listen(),
-          .admin_address = mine.admin_listen(),
-          .token = token,
+  return {.listen = mesh::ListenOptionsFromConfig(config.mesh(), mine, credentials),
           .data_dir = mine.data_dir(),
           .chunk_bytes = mine.chunk_bytes(),
           .max_uploads = mine.max_uploads(),
-          .max_checkpoint_bytes = mine.max_checkpoint_bytes(),
-          .max_message_bytes = config.mesh().max_message_bytes()};
+          .max_checkpoint_bytes = mine.max_checkpoint_bytes()};
 }
 
 }  // namespace bdh::checkpoint_store

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "bdh/mesh/daemon.h"
 #include "bdh/mesh/gate.h"
+#include "bdh/mesh/listen_options.h"
 #include "bdh/mesh/server.h"
 #include "bdh/store/store.h"
 #include "bdh/telemetry/metrics.h"
@@ -21,15 +22,12 @@ class CheckpointStore;
 class Server : public mesh::Daemon {
  public:
   struct Options {
-    std::string address = "127.0.0.1:0";  // Port 0 picks a free one; see address().
-    std::string admin_address = "127.0.0.1:0";
-    std::string token = "";         // Empty: calls are not checked.
+    mesh::ListenOptions listen = {};
     std::string data_dir = "";      // Made if it is not there.
     int64_t chunk_bytes = 1 << 20;  // Size tensors are cut into.
     int max_uploads = 16;           // At once; one more is refused.
     int64_t max_checkpoint_bytes = int64_t{1} << 40;
     int64_t min_free_bytes = 64 << 20;  // Uploads are refused while the disk has less.
-    int max_message_bytes = 8 << 20;
   };
 
   // UnavailableError: cannot listen. FailedPreconditionError: another daemon has data_dir. DataLossError:
@@ -54,6 +52,6 @@ class Server : public mesh::Daemon {
   std::unique_ptr<mesh::Server> server_;
 };
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token);
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials);
 
 }  // namespace bdh::checkpoint_store

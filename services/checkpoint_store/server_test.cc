@@ -85,7 +85,7 @@ class CheckpointStoreTest : public testing::Test {
 
   void Start(Server::Options options) {
     server_.reset();
-    options.token = kToken;
+    options.listen.credentials = kToken;
     options.data_dir = folder_.path() + "/store";
     options.min_free_bytes = 0;
     auto server = Server::Start(options);

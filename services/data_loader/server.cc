@@ -21,20 +21,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                        corpus::DatasetStore::Open({.folder = options.data_dir,
                                                    .shard_tokens = options.shard_tokens,
                                                    .max_dataset_bytes = options.max_dataset_bytes}));
-  server->gate_ = std::make_unique<mesh::Gate>(kName, options.token, server->metrics_);
+  server->gate_ = std::make_unique<mesh::Gate>(kName, options.listen, server->metrics_);
   server->service_ =
       std::make_unique<DataLoader>(*server->store_, *server->gate_, server->metrics_, options.max_streams);
   const DataLoader& service = *server->service_;
   BDH_ASSIGN_OR_RETURN(server->server_,
                        mesh::Server::Start({.daemon = kName,
-                                            .address = options.address,
-                                            .admin_address = options.admin_address,
+                                            .listen = options.listen,
                                             .services = {server->service_.get()},
                                             .service_names = {v1::DataLoaderService::service_full_name()},
                                             .gate = server->gate_.get(),
                                             .metrics = &server->metrics_,
                                             .key_figure = [&service] { return service.KeyFigure(); },
-                                            .max_message_bytes = options.max_message_bytes,
                                             .max_threads = options.max_streams + kOtherThreads}));
   server->server_->SetReady(true);
   BDH_LOG(INFO) << "data loader ready address=" << server->address() << " data_dir=" << options.data_dir
@@ -51,16 +49,13 @@ void Server::Drain(absl::Duration timeout) {
   server_->Shutdown(timeout);
 }
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token) {
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials) {
   const v1::DataLoaderConfig& mine = config.data_loader();
-  return {.address = mine.listen(),
-          .admin_address = mine.admin_listen(),
-          .token = token,
+  return {.listen = mesh::ListenOptionsFromConfig(config.mesh(), mine, credentials),
           .data_dir = mine.data_dir(),
           .max_streams = mine.max_streams(),
           .max_dataset_bytes = mine.max_dataset_bytes(),
-          .shard_tokens = mine.shard_tokens(),
-          .max_message_bytes = config.mesh().max_message_bytes()};
+          .shard_tokens = mine.shard_tokens()};
 }
 
 }  // namespace bdh::data_loader

@@ -10,6 +10,7 @@
 #include "bdh/corpus/dataset_store.h"
 #include "bdh/mesh/daemon.h"
 #include "bdh/mesh/gate.h"
+#include "bdh/mesh/listen_options.h"
 #include "bdh/mesh/server.h"
 #include "bdh/telemetry/metrics.h"
 #include "bdh/v1/config.pb.h"
@@ -21,14 +22,11 @@ class DataLoader;
 class Server : public mesh::Daemon {
  public:
   struct Options {
-    std::string address = "127.0.0.1:0";  // Port 0 picks a free one; see address().
-    std::string admin_address = "127.0.0.1:0";
-    std::string token = "";     // Empty: calls are not checked.
+    mesh::ListenOptions listen = {};
     std::string data_dir = "";  // Made if it is not there.
     int max_streams = 64;
     int64_t max_dataset_bytes = int64_t{1} << 40;
     int64_t shard_tokens = int64_t{64} << 20;
-    int max_message_bytes = 8 << 20;
   };
 
   // UnavailableError: cannot listen. FailedPreconditionError: another daemon has data_dir.
@@ -52,6 +50,6 @@ class Server : public mesh::Daemon {
   std::unique_ptr<mesh::Server> server_;
 };
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token);
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials);
 
 }  // namespace bdh::data_loader

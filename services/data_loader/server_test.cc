@@ -60,7 +60,7 @@ class DataLoaderTest : public ::testing::Test {
   void Restart(const std::function<void(Server::Options&)>& change = [](Server::Options&) {}) {
     stub_.reset();
     server_.reset();
-    Server::Options options = {.token = "secret", .data_dir = data_dir()};
+    Server::Options options = {.listen = {.credentials = "secret"}, .data_dir = data_dir()};
     change(options);
     BDH_ASSERT_OK_AND_ASSIGN(server_, Server::Start(options));
     peer_ = std::make_unique<mesh::Peer>("bdh-data-loader", server_->address(), "secret");

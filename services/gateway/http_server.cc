@@ -10,7 +10,9 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "bdh/base/address.h"
 #include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
 #include "services/gateway/http_connection.h"
 
 namespace bdh::gateway {
@@ -25,26 +27,11 @@ constexpr int kMaxRefusals = 64;
 // What the kernel may hold for a client that does not read: bounds memory, and makes it felt soon.
 constexpr int kSendBufferBytes = 256 << 10;
 
-struct HostPort {
-  std::string host, port;
-};
-
-// "[::1]:8000" or "localhost:8000".
-HostPort Split(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return {address, ""};
-  std::string host = address.substr(0, colon);
-  if (host.size() > 1 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
-  return {host, address.substr(colon + 1)};
-}
-
 absl::StatusOr<tcp::endpoint> Resolve(asio::io_context& context, const std::string& address) {
-  const HostPort at = Split(address);
-  if (at.port.empty()) {
-    return absl::InvalidArgumentError(absl::StrFormat("http_listen is %s; want host:port", address));
-  }
+  BDH_ASSIGN_OR_RETURN(const HostPort at, ParseHostPort(address));
   error_code error;
-  const auto found = tcp::resolver(context).resolve(at.host, at.port, tcp::resolver::passive, error);
+  const auto found =
+      tcp::resolver(context).resolve(at.host, std::to_string(at.port), tcp::resolver::passive, error);
   if (error)
     return absl::UnavailableError(absl::StrFormat("cannot listen on %s: %s", address, error.message()));
   return found.begin()->endpoint();

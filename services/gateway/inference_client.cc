@@ -170,7 +170,7 @@ struct InferenceClient::ModelsCall {
 
 InferenceClient::InferenceClient(const Options& options)
     : options_(options),
-      peer_("bdh-inference", options.address, options.token, options.max_message_bytes),
+      peer_("bdh-inference", options.address, options.credentials, options.max_message_bytes),
       stub_(v1::InferenceService::NewStub(peer_.channel())),
       calls_(std::make_shared<Calls>()) {}
 

@@ -33,7 +33,7 @@ class InferenceClient {
  public:
   struct Options {
     std::string address;  // gRPC target.
-    std::string token;    // Of the mesh.
+    mesh::Credentials credentials = {};
     int max_message_bytes = 8 << 20;
     absl::Duration call_timeout = absl::Seconds(10);  // Of ListModels.
     absl::Duration generate_timeout = absl::Seconds(600);

@@ -36,9 +36,9 @@ class ScriptedInference final : public v1::InferenceService::Service {
   static constexpr char kToken[] = "mesh-token-of-the-test";
   static constexpr char kFingerprint[] = "0123456789abcdef0123456789abcdef";
 
-  ScriptedInference() : gate_("bdh-inference", kToken, metrics_) {
+  ScriptedInference() : gate_("bdh-inference", Listen(), metrics_) {
     auto server = mesh::Server::Start({.daemon = "bdh-inference",
-                                       .admin_address = "",
+                                       .listen = Listen(),
                                        .services = {this},
                                        .gate = &gate_,
                                        .metrics = &metrics_});
@@ -86,6 +86,8 @@ class ScriptedInference final : public v1::InferenceService::Service {
   }
 
  private:
+  static mesh::ListenOptions Listen() { return {.admin_address = "", .credentials = kToken}; }
+
   using Writer = grpc::ServerWriter<v1::GenerateResponse>;
 
   absl::Status Play(grpc::ServerContext& context, const v1::GenerateRequest& request, Writer& writer) {

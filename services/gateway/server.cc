@@ -84,13 +84,13 @@ Server::Server() = default;
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   BDH_RETURN_IF_ERROR(CheckKeys(options.api_keys));
   BDH_RETURN_IF_ERROR(CheckCors(options.cors_allow_origin));
-  BDH_RETURN_IF_ERROR(CheckSizes(options.max_body_bytes, options.max_message_bytes));
+  BDH_RETURN_IF_ERROR(CheckSizes(options.max_body_bytes, options.listen.max_message_bytes));
   auto server = std::unique_ptr<Server>(new Server());
-  server->gate_ = std::make_unique<mesh::Gate>(kDaemon, options.token, server->metrics_);
+  server->gate_ = std::make_unique<mesh::Gate>(kDaemon, options.listen, server->metrics_);
   server->client_ = std::make_unique<InferenceClient>(
       InferenceClient::Options{.address = options.inference,
-                               .token = options.token,
-                               .max_message_bytes = options.max_message_bytes,
+                               .credentials = options.listen.credentials,
+                               .max_message_bytes = options.listen.max_message_bytes,
                                .call_timeout = options.call_timeout,
                                .generate_timeout = options.request_timeout});
   OpenAiService::Options service;
@@ -103,12 +103,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   BDH_ASSIGN_OR_RETURN(
       server->mesh_,
       mesh::Server::Start({.daemon = kDaemon,
-                           .address = options.listen,
-                           .admin_address = options.admin_listen,
+                           .listen = options.listen,
                            .gate = server->gate_.get(),
                            .metrics = &server->metrics_,
-                           .key_figure = [raw = server.get()] { return raw->service_->KeyFigure(); },
-                           .max_message_bytes = options.max_message_bytes}));
+                           .key_figure = [raw = server.get()] { return raw->service_->KeyFigure(); }}));
   server->service_->SetReady(true);
   server->mesh_->SetReady(true);
   BDH_LOG(INFO) << "serving HTTP at " << server->public_address() << " keys=" << options.api_keys.size();
@@ -148,20 +146,17 @@ void Server::Drain(absl::Duration timeout) {
   if (mesh_ != nullptr) mesh_->Shutdown(absl::ZeroDuration());
 }
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token) {
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials) {
   const v1::GatewayConfig& gateway = config.gateway();
   Server::Options options;
   options.http_listen = gateway.http_listen();
-  options.listen = gateway.listen();
-  options.admin_listen = gateway.admin_listen();
+  options.listen = mesh::ListenOptionsFromConfig(config.mesh(), gateway, credentials);
   options.inference = config.mesh().inference();
-  options.token = token;
   options.api_keys = {gateway.api_keys().begin(), gateway.api_keys().end()};
   options.insecure = gateway.insecure();
   options.cors_allow_origin = gateway.cors_allow_origin();
   options.max_body_bytes = gateway.max_body_bytes();
   options.max_connections = gateway.max_connections();
-  options.max_message_bytes = config.mesh().max_message_bytes();
   options.threads = gateway.threads();
   options.request_timeout = absl::Seconds(gateway.request_timeout_seconds());
   options.call_timeout = absl::Seconds(config.mesh().call_timeout_seconds());

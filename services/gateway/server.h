@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "bdh/mesh/daemon.h"
+#include "bdh/mesh/listen_options.h"
 #include "bdh/telemetry/metrics.h"
 #include "bdh/v1/config.pb.h"
 
@@ -27,16 +28,13 @@ class Server final : public mesh::Daemon {
  public:
   struct Options {
     std::string http_listen = "127.0.0.1:0";
-    std::string listen = "127.0.0.1:0";  // gRPC.
-    std::string admin_listen = "127.0.0.1:0";
-    std::string inference;   // gRPC target of bdh-inference.
-    std::string token = "";  // Of the mesh.
+    mesh::ListenOptions listen = {};  // gRPC.
+    std::string inference;            // gRPC target of bdh-inference.
     std::vector<std::string> api_keys = {};
     bool insecure = false;  // Without keys, listen on addresses other than loopback.
     std::string cors_allow_origin = "";
-    int64_t max_body_bytes = 4 << 20;  // At least 4 KiB less than max_message_bytes.
+    int64_t max_body_bytes = 4 << 20;  // At least 4 KiB less than listen.max_message_bytes.
     int max_connections = 1024;
-    int max_message_bytes = 8 << 20;
     int threads = 0;  // 0: one a core.
     absl::Duration request_timeout = absl::Seconds(600);
     absl::Duration call_timeout = absl::Seconds(10);
@@ -73,6 +71,6 @@ class Server final : public mesh::Daemon {
   std::unique_ptr<mesh::Server> mesh_;
 };
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token);
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials);
 
 }  // namespace bdh::gateway

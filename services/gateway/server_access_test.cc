@@ -72,7 +72,7 @@ TEST_F(GatewayTest, BodiesOfTheServerItselfHaveOpenAisShapeToo) {
 
 TEST_F(GatewayTest, BodiesMustFitIntoAMessageOfTheMesh) {
   auto options = Defaults();
-  options.max_body_bytes = options.max_message_bytes;
+  options.max_body_bytes = options.listen.max_message_bytes;
   const auto refused = Server::Start(options).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(refused.message()),

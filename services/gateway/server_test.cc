@@ -389,7 +389,7 @@ TEST_F(GatewayTest, WithoutInferenceTheAnswerIs503AndSaysWhere) {
 
 TEST_F(GatewayTest, AWrongMeshTokenIsOurFaultAndNotTheClients) {
   auto options = Defaults();
-  options.token = "another-token";
+  options.listen.credentials = "another-token";
   Start(options);
   const Answer answer = Complete({{"model", "echo"}, {"prompt", "x"}});
   EXPECT_EQ(answer.status, 500);

@@ -25,7 +25,7 @@ class GatewayTest : public ::testing::Test {
   Server::Options Defaults() {
     Server::Options options;
     options.inference = inference_.address();
-    options.token = ScriptedInference::kToken;
+    options.listen.credentials = ScriptedInference::kToken;
     options.threads = 2;
     return options;
   }

@@ -23,9 +23,10 @@ constexpr absl::Duration kLeaveTimeout = absl::Seconds(2);
 }  // namespace
 
 Server::Server(const Options& options)
-    : gate_(kName, options.token, metrics_),
+    : gate_(kName, options.listen, metrics_),
       memory_(options.max_memory_bytes),
-      store_("bdh-checkpoint-store", options.store_address, options.token, options.max_message_bytes),
+      store_("bdh-checkpoint-store", options.store_address, options.listen.credentials,
+             options.listen.max_message_bytes),
       decode_metrics_(std::make_unique<DecodeMetrics>(metrics_)),
       loader_(std::make_unique<ModelLoader>(store_, memory_, options.max_context_tokens)) {}
 
@@ -49,14 +50,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   BDH_ASSIGN_OR_RETURN(
       server->server_,
       mesh::Server::Start({.daemon = kName,
-                           .address = options.address,
-                           .admin_address = options.admin_address,
+                           .listen = options.listen,
                            .services = {server->service_.get()},
                            .service_names = {v1::InferenceService::service_full_name()},
                            .gate = &server->gate_,
                            .metrics = &server->metrics_,
                            .key_figure = [&service] { return service.KeyFigure(); },
-                           .max_message_bytes = options.max_message_bytes,
                            .max_threads = options.max_active + options.max_queue + kOtherThreads}));
   server->server_->SetReady(true);
   BDH_LOG(INFO) << "inference ready address=" << server->address() << " data_dir=" << options.data_dir
@@ -77,11 +76,9 @@ void Server::Drain(absl::Duration timeout) {
   server_->Shutdown(kLeaveTimeout);
 }
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token) {
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials) {
   const v1::InferenceConfig& mine = config.inference();
-  return {.address = mine.listen(),
-          .admin_address = mine.admin_listen(),
-          .token = token,
+  return {.listen = mesh::ListenOptionsFromConfig(config.mesh(), mine, credentials),
           .data_dir = mine.data_dir(),
           .store_address = config.mesh().checkpoint_store(),
           .models = {mine.models().begin(), mine.models().end()},
@@ -89,8 +86,7 @@ Server::Options OptionsFromConfig(const v1::Config& config, const std::string& t
           .max_active = mine.max_active(),
           .max_queue = mine.max_queue(),
           .max_context_tokens = mine.max_context_tokens(),
-          .max_memory_bytes = mine.max_memory_bytes(),
-          .max_message_bytes = config.mesh().max_message_bytes()};
+          .max_memory_bytes = mine.max_memory_bytes()};
 }
 
 }  // namespace bdh::inference

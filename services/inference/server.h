@@ -12,6 +12,7 @@
 #include "bdh/engine/scheduler.h"
 #include "bdh/mesh/daemon.h"
 #include "bdh/mesh/gate.h"
+#include "bdh/mesh/listen_options.h"
 #include "bdh/mesh/peer.h"
 #include "bdh/mesh/server.h"
 #include "bdh/telemetry/metrics.h"
@@ -27,9 +28,7 @@ class ModelTable;
 class Server : public mesh::Daemon {
  public:
   struct Options {
-    std::string address = "127.0.0.1:0";  // Port 0 picks a free one; see address().
-    std::string admin_address = "127.0.0.1:0";
-    std::string token = "";                // Empty: calls are not checked.
+    mesh::ListenOptions listen = {};
     std::string data_dir = "";             // Made if it is not there.
     std::string store_address = "";        // gRPC target of bdh-checkpoint-store.
     std::vector<std::string> models = {};  // References to load at start.
@@ -38,7 +37,6 @@ class Server : public mesh::Daemon {
     int max_queue = 64;
     int max_context_tokens = 32768;
     int64_t max_memory_bytes = int64_t{8} << 30;
-    int max_message_bytes = 8 << 20;
   };
 
   // Is ready at once; models load in the background. UnavailableError: cannot listen.
@@ -68,6 +66,6 @@ class Server : public mesh::Daemon {
   std::unique_ptr<mesh::Server> server_;
 };
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token);
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials);
 
 }  // namespace bdh::inference

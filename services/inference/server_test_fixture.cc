@@ -88,7 +88,7 @@ void InferenceFixture::SetUp() {
 // Again on the same port after StopStore.
 void InferenceFixture::StartStore() {
   const checkpoint_store::Server::Options options = {
-      .address = store_address_, .token = kToken, .data_dir = folder_.path() + "/store"};
+      .listen = {.address = store_address_, .credentials = kToken}, .data_dir = folder_.path() + "/store"};
   auto started = checkpoint_store::Server::Start(options);
   // A port that was in use a moment ago may need another.
   for (int i = 0; i < 200 && !started.ok() && !store_address_.ends_with(":0"); ++i) {
@@ -103,7 +103,7 @@ void InferenceFixture::StartStore() {
 
 void InferenceFixture::StartInference(const std::function<void(Server::Options&)>& change) {
   server_.reset();
-  Server::Options options = {.token = kToken,
+  Server::Options options = {.listen = {.credentials = kToken},
                              .data_dir = folder_.path() + "/inference",
                              .store_address = store_address_,
                              .threads = 2};

@@ -26,10 +26,11 @@ void LogMachine(int threads) {
 }  // namespace
 
 Server::Server(const Options& options)
-    : gate_(kName, options.token, metrics_),
-      data_loader_("bdh-data-loader", options.data_loader, options.token, options.max_message_bytes),
-      checkpoint_store_("bdh-checkpoint-store", options.checkpoint_store, options.token,
-                        options.max_message_bytes) {}
+    : gate_(kName, options.listen, metrics_),
+      data_loader_("bdh-data-loader", options.data_loader, options.listen.credentials,
+                   options.listen.max_message_bytes),
+      checkpoint_store_("bdh-checkpoint-store", options.checkpoint_store, options.listen.credentials,
+                        options.listen.max_message_bytes) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   auto server = std::unique_ptr<Server>(new Server(options));
@@ -45,14 +46,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   const Trainer& trainer = *server->service_;
   BDH_ASSIGN_OR_RETURN(server->server_,
                        mesh::Server::Start({.daemon = kName,
-                                            .address = options.address,
-                                            .admin_address = options.admin_address,
+                                            .listen = options.listen,
                                             .services = {server->service_.get()},
                                             .service_names = {v1::TrainerService::service_full_name()},
                                             .gate = &server->gate_,
                                             .metrics = &server->metrics_,
-                                            .key_figure = [&trainer] { return trainer.KeyFigure(); },
-                                            .max_message_bytes = options.max_message_bytes}));
+                                            .key_figure = [&trainer] { return trainer.KeyFigure(); }}));
   LogMachine(options.threads);
   server->service_->ResumeAfterRestart();
   server->server_->SetReady(true);
@@ -71,17 +70,14 @@ void Server::Drain(absl::Duration timeout) {
   server_->Shutdown(std::max(deadline - absl::Now(), absl::ZeroDuration()));
 }
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token) {
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials) {
   const v1::TrainerWorkerConfig& mine = config.trainer_worker();
-  return {.address = mine.listen(),
-          .admin_address = mine.admin_listen(),
-          .token = token,
+  return {.listen = mesh::ListenOptionsFromConfig(config.mesh(), mine, credentials),
           .data_dir = mine.data_dir(),
           .data_loader = config.mesh().data_loader(),
           .checkpoint_store = config.mesh().checkpoint_store(),
           .threads = mine.threads(),
           .max_model_bytes = mine.max_model_bytes(),
-          .max_message_bytes = config.mesh().max_message_bytes(),
           .call_timeout = absl::Seconds(config.mesh().call_timeout_seconds())};
 }
 

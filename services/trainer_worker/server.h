@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "bdh/mesh/daemon.h"
 #include "bdh/mesh/gate.h"
+#include "bdh/mesh/listen_options.h"
 #include "bdh/mesh/peer.h"
 #include "bdh/mesh/server.h"
 #include "bdh/telemetry/metrics.h"
@@ -23,15 +24,12 @@ class Trainer;
 class Server : public mesh::Daemon {
  public:
   struct Options {
-    std::string address = "127.0.0.1:0";  // Port 0 picks a free one; see address().
-    std::string admin_address = "127.0.0.1:0";
-    std::string token = "";             // Empty: calls are not checked.
+    mesh::ListenOptions listen = {};
     std::string data_dir = "";          // Made if it is not there.
     std::string data_loader = "";       // gRPC targets.
     std::string checkpoint_store = "";  //
     int threads = 0;                    // Of the math library; 0: one a core.
     int64_t max_model_bytes = int64_t{64} << 30;
-    int max_message_bytes = 8 << 20;
     absl::Duration call_timeout = absl::Seconds(10);
     // How long the other daemons may be away before a run fails.
     absl::Duration patience = absl::Minutes(2);
@@ -62,6 +60,6 @@ class Server : public mesh::Daemon {
   std::unique_ptr<mesh::Server> server_;
 };
 
-Server::Options OptionsFromConfig(const v1::Config& config, const std::string& token);
+Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials);
 
 }  // namespace bdh::trainer_worker

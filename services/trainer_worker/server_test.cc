@@ -47,21 +47,21 @@ class TrainerServerTest : public testing::Test {
 
   void StartLoader(const std::string& address) {
     auto server = data_loader::Server::Start(
-        {.address = address, .token = kToken, .data_dir = folder_.path() + "/loader"});
+        {.listen = {.address = address, .credentials = kToken}, .data_dir = folder_.path() + "/loader"});
     ASSERT_TRUE(server.ok()) << server.status();
     loader_ = *std::move(server);
     loader_address_ = loader_->address();
   }
   void StartStore(const std::string& address) {
     auto server = checkpoint_store::Server::Start(
-        {.address = address, .token = kToken, .data_dir = folder_.path() + "/store"});
+        {.listen = {.address = address, .credentials = kToken}, .data_dir = folder_.path() + "/store"});
     ASSERT_TRUE(server.ok()) << server.status();
     store_ = *std::move(server);
     store_address_ = store_->address();
     store_peer_ = std::make_unique<mesh::Peer>("bdh-checkpoint-store", store_address_, kToken);
   }
   void StartTrainer(int64_t max_model_bytes = int64_t{1} << 30) {
-    auto server = Server::Start({.token = kToken,
+    auto server = Server::Start({.listen = {.credentials = kToken},
                                  .data_dir = folder_.path() + "/trainer",
                                  .data_loader = loader_address_,
                                  .checkpoint_store = store_address_,

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <future>
 
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "bdh/testing/temp_directory.h"
 #include "tests/e2e/http_client.h"
@@ -134,6 +135,40 @@ TEST_F(UpDownE2E, KeysReachTheGatewayAndAreShownToNobody) {
   ASSERT_TRUE(response.ok()) << response.status();
   EXPECT_EQ(response->status, 401);
   EXPECT_THAT(mesh_.Ok({"config", "show"}), ::testing::Not(HasSubstr("sesame")));
+}
+
+TEST_F(UpDownE2E, WithTlsAllIsAsItWasAndWhoHasNoCertificateIsRefused) {
+  const Outcome up = mesh_.Up({"--tls", "--set", "mesh.tls.reload_seconds=1"});
+  ASSERT_EQ(up.exit_code, 0) << up.err;
+  const std::string config = folder_.path() + "/tiny.yaml";
+  std::ofstream(config) << "model: {n_layer: 1, n_embd: 16, n_head: 1, mlp_internal_dim_multiplier: 4}\n"
+                           "train: {max_steps: 2, batch_size: 2, block_size: 16, eval_interval: 0}\n";
+  mesh_.Ok({"data", "add", "words", "-"}, std::string(5000, 'w'));
+  mesh_.Ok({"train", "start", "--dataset", "words", "--config", config, "--name", "tiny", "--tag", "tiny",
+            "--watch"});
+  mesh_.Ok({"models", "load", "tiny"});
+  mesh_.Ok({"generate", "--model", "tiny", "--max-tokens", "3", "w"});
+  const auto answer = Post(mesh_.Status().at("url").get<std::string>() + "/v1/completions",
+                           R"({"model": "tiny", "prompt": "w", "max_tokens": 2})");
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->status, 200) << answer->body;
+
+  const Json before = mesh_.OkJson({"certs", "show"});
+  EXPECT_TRUE(before.at("all_valid").get<bool>());
+  EXPECT_EQ(before.at("certificates").size(), 7u) << "authority, five daemons, bdhctl";
+  const Json after = mesh_.OkJson({"certs", "renew"});
+  EXPECT_EQ(after.at("certificates").at(0), before.at("certificates").at(0)) << "the authority stays";
+  EXPECT_NE(after.at("certificates").at(1), before.at("certificates").at(1));
+  EXPECT_TRUE(mesh_.WaitUntilHealthy());
+
+  // The token alone opens no door.
+  const Json mesh = mesh_.OkJson({"config", "show"}).at("mesh");
+  const std::string plain = folder_.path() + "/plain.yaml";
+  std::ofstream(plain) << absl::StrFormat("mesh: {token_file: %s, data_loader: \"%s\"}\n",
+                                          mesh.at("token_file").get<std::string>(),
+                                          mesh.at("data_loader").get<std::string>());
+  const Outcome refused = Execute(mesh_.BdhctlAnywhere({"data", "ls", "--config", plain}));
+  EXPECT_EQ(refused.exit_code, 3) << refused.out;
 }
 
 TEST_F(UpDownE2E, HelpAndVersionNeedNoMesh) {

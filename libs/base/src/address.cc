@@ -14,6 +14,12 @@ bool HostPort::IsLoopback() const {
   return host == "localhost" || host == "::1" || host.starts_with("127.");
 }
 
+HostPort HostPort::ForClients() const {
+  if (host == "0.0.0.0") return {"127.0.0.1", port};
+  if (host == "::") return {"::1", port};
+  return *this;
+}
+
 absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
   const auto bad = [text](std::string_view why) {
     return absl::InvalidArgumentError(absl::StrFormat("'%s' is not host:port: %s", text, why));

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,16 +12,14 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "bdh/base/file.h"
 #include "bdh/base/log.h"
-#include "bdh/base/status_macros.h"
-#include "bdh/base/status_util.h"
 #include "bdh/base/version.h"
 #include "bdh/config/config.h"
+#include "grpc_log.h"
 
 namespace bdh::mesh {
 namespace {
@@ -108,9 +105,9 @@ int Fail(const DaemonSpec& spec, const absl::Status& status, int code) {
 
 int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& ready_file,
           const sigset_t& signals) {
-  const auto token = ReadToken(config.mesh());
-  if (!token.ok()) return Fail(spec, token.status(), kExitUsage);
-  auto daemon = spec.start(config, *token);
+  const auto credentials = Credentials::Load(config.mesh(), spec.name);
+  if (!credentials.ok()) return Fail(spec, credentials.status(), kExitUsage);
+  auto daemon = spec.start(config, *credentials);
   if (!daemon.ok()) {
     return Fail(spec, daemon.status(), absl::IsInvalidArgument(daemon.status()) ? kExitUsage : kExitFailed);
   }
@@ -131,34 +128,9 @@ int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& r
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadToken(const v1::MeshConfig& mesh) {
-  if (mesh.token_file().empty()) return "";
-  struct stat info;
-  if (stat(mesh.token_file().c_str(), &info) != 0) {
-    return ErrnoStatus(errno, absl::StrFormat("mesh.token_file %s", mesh.token_file()));
-  }
-  // Group is allowed: Kubernetes mounts secrets as 0640 for fsGroup.
-  if ((info.st_mode & S_IRWXO) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrFormat("mesh.token_file %s can be read by everybody (mode %04o); run: chmod 600 %s",
-                        mesh.token_file(), info.st_mode & 07777, mesh.token_file()));
-  }
-  BDH_ASSIGN_OR_RETURN(std::string token, ReadFile(mesh.token_file()));
-  absl::StripAsciiWhitespace(&token);
-  for (const char c : token) {
-    if (!absl::ascii_isgraph(c)) token.clear();
-  }
-  if (token.empty() || token.size() > 4096) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "mesh.token_file %s must hold one line of 1 to 4,096 visible ASCII characters", mesh.token_file()));
-  }
-  return token;
-}
-
 int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
   const sigset_t signals = BlockStopSignals();
-  setenv("GRPC_VERBOSITY", "NONE",
-         /*overwrite=*/0);  // What gRPC would log we return as errors with a sentence.
+  RouteGrpcLog();
   CLI::App app(spec.summary, spec.name);
   Flags flags;
   app.add_option("--config", flags.config.file, "YAML or JSON file; without it the defaults hold")

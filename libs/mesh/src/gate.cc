@@ -24,11 +24,11 @@ bool WorthAWarning(absl::StatusCode code) {
 
 }  // namespace
 
-Gate::Gate(std::string daemon, std::string token, telemetry::Metrics& metrics)
-    : daemon_(std::move(daemon)), expected_(token.empty() ? "" : "Bearer " + token), metrics_(metrics) {}
+Gate::Gate(std::string daemon, const ListenOptions& listen, telemetry::Metrics& metrics)
+    : daemon_(std::move(daemon)), credentials_(listen.credentials), metrics_(metrics) {}
 
 absl::Status Gate::CheckToken(const grpc::ServerContext& context) const {
-  if (expected_.empty()) return absl::OkStatus();
+  if (credentials_.token().empty()) return absl::OkStatus();
   const auto& metadata = context.client_metadata();
   const auto found = metadata.find("authorization");
   if (found == metadata.end()) {
@@ -37,7 +37,7 @@ absl::Status Gate::CheckToken(const grpc::ServerContext& context) const {
                         "folder, or set mesh.token_file",
                         daemon_));
   }
-  if (!SameSecret({found->second.data(), found->second.size()}, expected_)) {
+  if (!SameSecret({found->second.data(), found->second.size()}, "Bearer " + credentials_.token())) {
     return absl::UnauthenticatedError(absl::StrFormat(
         "%s does not accept this mesh token: it belongs to another mesh, or was replaced since", daemon_));
   }

@@ -76,9 +76,9 @@ class MeshServerTest : public testing::Test {
   void SetUp() override { server_ = Start("right-token", "127.0.0.1:0"); }
 
   std::unique_ptr<Server> Start(const std::string& token, const std::string& address) {
-    gate_ = std::make_unique<Gate>("bdh-test", token, metrics_);
+    gate_ = std::make_unique<Gate>("bdh-test", ListenOptions{.credentials = token}, metrics_);
     auto server = Server::Start({.daemon = "bdh-test",
-                                 .address = address,
+                                 .listen = {.address = address, .credentials = token},
                                  .service_names = {"bdh.v1.TestService"},
                                  .gate = gate_.get(),
                                  .metrics = &metrics_,
@@ -155,21 +155,22 @@ TEST_F(MeshServerTest, ReflectionListsTheServices) {
 }
 
 TEST_F(MeshServerTest, BeyondLoopbackTheTokenIsNotOptional) {
-  Gate open("bdh-open", "", metrics_);
+  const ListenOptions everywhere{.address = "0.0.0.0:0"};
+  Gate open("bdh-open", everywhere, metrics_);
   const auto refused =
-      Server::Start({.daemon = "bdh-open", .address = "0.0.0.0:0", .gate = &open, .metrics = &metrics_});
+      Server::Start({.daemon = "bdh-open", .listen = everywhere, .gate = &open, .metrics = &metrics_});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(absl::StrContains(refused.status().message(), "mesh.token_file")) << refused.status();
-  Gate closed("bdh-closed", "a-token", metrics_);
+  const ListenOptions guarded{.address = "0.0.0.0:0", .credentials = "a-token"};
+  Gate closed("bdh-closed", guarded, metrics_);
   BDH_EXPECT_OK(
-      Server::Start({.daemon = "bdh-closed", .address = "0.0.0.0:0", .gate = &closed, .metrics = &metrics_}));
+      Server::Start({.daemon = "bdh-closed", .listen = guarded, .gate = &closed, .metrics = &metrics_}));
 }
 
 TEST_F(MeshServerTest, TheAdminPortTakesIpv6AsGrpcDoes) {
-  Gate gate("bdh-six", "", metrics_);
+  Gate gate("bdh-six", {}, metrics_);
   const auto server = Server::Start({.daemon = "bdh-six",
-                                     .address = "[::1]:0",
-                                     .admin_address = "[::1]:0",
+                                     .listen = {.address = "[::1]:0", .admin_address = "[::1]:0"},
                                      .gate = &gate,
                                      .metrics = &metrics_});
   if (absl::IsUnavailable(server.status())) GTEST_SKIP() << "no IPv6 here: " << server.status();
@@ -203,13 +204,15 @@ TEST_F(MeshServerTest, GarbageOnTheGrpcPortDoesNoHarm) {
 }
 
 TEST_F(MeshServerTest, ATakenPortIsNamed) {
-  Gate gate("bdh-second", "", metrics_);
-  const auto second = Server::Start(
-      {.daemon = "bdh-second", .address = server_->address(), .gate = &gate, .metrics = &metrics_});
+  Gate gate("bdh-second", {}, metrics_);
+  const auto second = Server::Start({.daemon = "bdh-second",
+                                     .listen = {.address = server_->address()},
+                                     .gate = &gate,
+                                     .metrics = &metrics_});
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(absl::StrContains(second.status().message(), server_->address())) << second.status();
   const auto admin = Server::Start({.daemon = "bdh-second",
-                                    .admin_address = server_->admin_address(),
+                                    .listen = {.admin_address = server_->admin_address()},
                                     .gate = &gate,
                                     .metrics = &metrics_});
   EXPECT_EQ(admin.status().code(), absl::StatusCode::kUnavailable);
@@ -257,19 +260,20 @@ TEST(GrpcStatus, WhatAHandlerSaysIsNotTakenForTheConnection) {
 TEST(Token, IsReadFromAPrivateFileOnly) {
   TempDirectory folder;
   v1::MeshConfig mesh;
-  BDH_ASSERT_OK_AND_ASSIGN(const std::string none, ReadToken(mesh));
-  EXPECT_EQ(none, "");
+  const auto read = [&mesh] { return Credentials::Load(mesh, "bdh-test"); };
+  BDH_ASSERT_OK_AND_ASSIGN(const Credentials none, read());
+  EXPECT_EQ(none.token(), "");
   mesh.set_token_file(folder.path() + "/token");
-  EXPECT_EQ(ReadToken(mesh).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(read().status().code(), absl::StatusCode::kNotFound);
   BDH_ASSERT_OK(WriteFileAtomically(mesh.token_file(), "secret\n", 0600));
-  BDH_ASSERT_OK_AND_ASSIGN(const std::string token, ReadToken(mesh));
-  EXPECT_EQ(token, "secret");
+  BDH_ASSERT_OK_AND_ASSIGN(const Credentials one, read());
+  EXPECT_EQ(one.token(), "secret");
   ASSERT_EQ(chmod(mesh.token_file().c_str(), 0644), 0);
-  const auto open = ReadToken(mesh).status();
+  const auto open = read().status();
   EXPECT_TRUE(absl::StrContains(open.message(), "chmod 600")) << open;
   for (const char* bad : {"", "\n", "two\nlines", "sp ace"}) {
     BDH_ASSERT_OK(WriteFileAtomically(mesh.token_file(), bad, 0600));
-    EXPECT_FALSE(ReadToken(mesh).ok()) << bad;
+    EXPECT_FALSE(read().ok()) << bad;
   }
 }
 

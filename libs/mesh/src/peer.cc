@@ -10,8 +10,11 @@
 namespace bdh::mesh {
 namespace {
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& address, int max_message_bytes) {
+std::shared_ptr<grpc::Channel> Connect(const std::string& daemon, const std::string& address,
+                                       const Credentials& credentials, int max_message_bytes) {
   grpc::ChannelArguments arguments;
+  const std::string expected_name = credentials.ExpectedName(daemon);
+  if (!expected_name.empty()) arguments.SetSslTargetNameOverride(expected_name);
   arguments.SetMaxReceiveMessageSize(max_message_bytes);
   arguments.SetMaxSendMessageSize(max_message_bytes);
   arguments.SetLoadBalancingPolicyName("round_robin");
@@ -22,22 +25,22 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address, int max_messa
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   // The mesh never speaks through an HTTP proxy of the environment.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, credentials.ForChannel(), arguments);
 }
 
 }  // namespace
 
-Peer::Peer(std::string daemon, std::string address, std::string token, int max_message_bytes)
+Peer::Peer(std::string daemon, std::string address, Credentials credentials, int max_message_bytes)
     : daemon_(std::move(daemon)),
       address_(std::move(address)),
-      authorization_(token.empty() ? "" : "Bearer " + token),
-      channel_(Connect(address_, max_message_bytes)) {}
+      credentials_(std::move(credentials)),
+      channel_(Connect(daemon_, address_, credentials_, max_message_bytes)) {}
 
 std::unique_ptr<grpc::ClientContext> Peer::NewContext(absl::Duration timeout, bool wait_for_ready) const {
   auto context = std::make_unique<grpc::ClientContext>();
   context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   context->set_wait_for_ready(wait_for_ready);
-  if (!authorization_.empty()) context->AddMetadata("authorization", authorization_);
+  if (!credentials_.token().empty()) context->AddMetadata("authorization", "Bearer " + credentials_.token());
   return context;
 }
 

@@ -60,8 +60,8 @@ class MeshServiceImpl final : public v1::MeshService::Service {
 namespace {
 
 void Limit(const Server::Options& options, grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(options.max_message_bytes);
-  builder.SetMaxSendMessageSize(options.max_message_bytes);
+  builder.SetMaxReceiveMessageSize(options.listen.max_message_bytes);
+  builder.SetMaxSendMessageSize(options.listen.max_message_bytes);
   grpc::ResourceQuota quota(options.daemon);
   quota.SetMaxThreads(options.max_threads);
   builder.SetResourceQuota(quota);
@@ -69,13 +69,13 @@ void Limit(const Server::Options& options, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
 
-// Whoever can reach a daemon may command it, so beyond this machine the token is not optional.
+// Whoever can reach a daemon may command it, so beyond this machine proof is not optional.
 absl::Status CheckReach(const Server::Options& options, const HostPort& listen) {
-  if (options.gate->demands_token() || listen.IsLoopback()) return absl::OkStatus();
+  if (options.listen.credentials.demands_proof() || listen.IsLoopback()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrFormat(
       "%s would listen on %s without a mesh token, for everybody on the network to command; set "
-      "mesh.token_file, or listen on 127.0.0.1",
-      options.daemon, options.address));
+      "mesh.token_file or mesh.tls, or listen on 127.0.0.1",
+      options.daemon, options.listen.address));
 }
 
 }  // namespace
@@ -84,8 +84,9 @@ Server::Server() = default;
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   BDH_CHECK(options.gate != nullptr && options.metrics != nullptr);
-  BDH_ASSIGN_OR_RETURN(HostPort listen, ParseHostPort(options.address));
+  BDH_ASSIGN_OR_RETURN(HostPort listen, ParseHostPort(options.listen.address));
   BDH_RETURN_IF_ERROR(CheckReach(options, listen));
+  BDH_ASSIGN_OR_RETURN(const auto credentials, options.listen.credentials.ForServer());
   auto server = std::unique_ptr<Server>(new Server());
   server->service_names_ = options.service_names;
   server->service_names_.emplace_back(v1::MeshService::service_full_name());
@@ -107,19 +108,19 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   grpc::ServerBuilder builder;
   Limit(options, builder);
   int port = 0;
-  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(options.listen.address, credentials, &port);
   for (grpc::Service* service : options.services) builder.RegisterService(service);
   builder.RegisterService(server->mesh_service_.get());
   server->grpc_server_ = builder.BuildAndStart();
   if (server->grpc_server_ == nullptr || port == 0) {
     return absl::UnavailableError(
         absl::StrFormat("%s cannot listen on %s: the port is taken or the address is not this machine's",
-                        options.daemon, options.address));
+                        options.daemon, options.listen.address));
   }
   listen.port = port;
   server->address_ = listen.ToString();
-  if (!options.admin_address.empty()) {
-    auto admin = AdminServer::Start(options.admin_address, *options.metrics);
+  if (!options.listen.admin_address.empty()) {
+    auto admin = AdminServer::Start(options.listen.admin_address, *options.metrics);
     if (!admin.ok()) return admin.status();
     server->admin_ = *std::move(admin);
     server->admin_address_ = server->admin_->address();

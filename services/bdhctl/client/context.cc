@@ -5,7 +5,6 @@
 #include "absl/strings/str_format.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
-#include "bdh/mesh/daemon.h"
 #include "services/bdhctl/registry.h"
 
 namespace bdh::bdhctl {
@@ -29,15 +28,15 @@ bool EnvironmentNamesMesh() {
   return false;
 }
 
-absl::StatusOr<Mesh> WithToken(v1::Config config, std::optional<MeshFolder> folder) {
-  BDH_ASSIGN_OR_RETURN(std::string token, mesh::ReadToken(config.mesh()));
-  return Mesh{std::move(config), std::move(token), std::move(folder)};
+absl::StatusOr<Mesh> WithCredentials(v1::Config config, std::optional<MeshFolder> folder) {
+  BDH_ASSIGN_OR_RETURN(auto credentials, mesh::Credentials::Load(config.mesh(), "bdhctl"));
+  return Mesh{std::move(config), std::move(credentials), std::move(folder)};
 }
 
 absl::StatusOr<Mesh> Remote(const std::string& file) {
   BDH_ASSIGN_OR_RETURN(v1::Config config,
                        LoadConfig({.file = file, .sets = {}, .environment = config::Environment()}));
-  return WithToken(std::move(config), std::nullopt);
+  return WithCredentials(std::move(config), std::nullopt);
 }
 
 absl::StatusOr<MeshFolder> IfUp(const MeshFolder& folder) {
@@ -58,7 +57,7 @@ const std::string& Target(const v1::MeshConfig& mesh, const std::string& daemon)
 }  // namespace
 
 mesh::Peer Mesh::Peer(const std::string& daemon) const {
-  return mesh::Peer(daemon, Target(config.mesh(), daemon), token, config.mesh().max_message_bytes());
+  return mesh::Peer(daemon, Target(config.mesh(), daemon), credentials, config.mesh().max_message_bytes());
 }
 
 absl::Duration Mesh::call_timeout() const {
@@ -92,7 +91,7 @@ absl::StatusOr<Mesh> FindMesh(const MeshFlags& flags) {
   // What the daemons run with, so without the variables of this shell.
   BDH_ASSIGN_OR_RETURN(v1::Config config,
                        LoadConfig({.file = folder.ConfigFile(), .sets = {}, .environment = {}}));
-  return WithToken(std::move(config), folder);
+  return WithCredentials(std::move(config), folder);
 }
 
 }  // namespace bdh::bdhctl

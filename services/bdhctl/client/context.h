@@ -14,10 +14,10 @@
 
 namespace bdh::bdhctl {
 
-// A mesh that was found: addresses, token and limits.
+// A mesh that was found: addresses, credentials and limits.
 struct Mesh {
   v1::Config config;  // Effective.
-  std::string token;
+  mesh::Credentials credentials;
   std::optional<MeshFolder> folder;  // Of a mesh on this machine.
 
   mesh::Peer Peer(const std::string& daemon) const;

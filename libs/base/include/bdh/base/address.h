@@ -15,6 +15,8 @@ struct HostPort {
   std::string ToString() const;  // With them.
   // What this machine alone can reach: 127.0.0.0/8, ::1 and localhost.
   bool IsLoopback() const;
+  // Where a client on this machine reaches who listens here: a wildcard becomes the loopback address.
+  HostPort ForClients() const;
 };
 
 // InvalidArgumentError: no port, a port over 65535, an IPv6 address without brackets.

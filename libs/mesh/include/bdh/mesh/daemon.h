@@ -1,8 +1,8 @@
 // What a daemon's main() is: flags, configuration, start, signals, drain.
 //
 //   int main(int argc, char** argv) {
-//     return bdh::mesh::RunDaemon(argc, argv, {.name = "bdh-inference", .summary = "Decodes.", .start =
-//     Start});
+//     return bdh::mesh::RunDaemon(argc, argv, {.name = "bdh-inference", .summary = "Decodes.",
+//                                              .start = bdh::mesh::StartWith<Server>(OptionsFromConfig)});
 //   }
 #pragma once
 
@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "bdh/mesh/credentials.h"
 #include "bdh/v1/config.pb.h"
 
 namespace bdh::mesh {
@@ -31,9 +32,7 @@ class Daemon {
 struct DaemonSpec {
   std::string name;     // "bdh-inference"
   std::string summary;  // First lines of --help.
-  // `token` is what mesh.token_file holds, or empty.
-  std::function<absl::StatusOr<std::unique_ptr<Daemon>>(const v1::Config& config, const std::string& token)>
-      start;
+  std::function<absl::StatusOr<std::unique_ptr<Daemon>>(const v1::Config&, const Credentials&)> start;
   // Others save here while they drain: when the supervisor dies, stay for drain_timeout before draining too.
   bool leaves_last = false;
   // Flags that stand for one --set, e.g. {"--insecure", "gateway.insecure=true", "Listen ..."}.
@@ -50,8 +49,13 @@ struct DaemonSpec {
 // dies.
 int RunDaemon(int argc, char** argv, const DaemonSpec& spec);
 
-// The token in `mesh.token_file`, or "" when none is configured. FailedPreconditionError: the file is
-// readable by others.
-absl::StatusOr<std::string> ReadToken(const v1::MeshConfig& mesh);
+// DaemonSpec::start of a service whose options are read out of the configuration.
+template <class Server, class Options>
+auto StartWith(Options (*options_from_config)(const v1::Config&, const Credentials&)) {
+  return [options_from_config](const v1::Config& config,
+                               const Credentials& credentials) -> absl::StatusOr<std::unique_ptr<Daemon>> {
+    return Server::Start(options_from_config(config, credentials));
+  };
+}
 
 }  // namespace bdh::mesh

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "bdh/mesh/listen_options.h"
 #include "bdh/telemetry/metrics.h"
 #include "grpcpp/server_context.h"
 
@@ -23,10 +24,8 @@ namespace bdh::mesh {
 // Thread-safe.
 class Gate {
  public:
-  // An empty `token` lets every caller in. `metrics` outlives this object.
-  Gate(std::string daemon, std::string token, telemetry::Metrics& metrics);
-
-  bool demands_token() const { return !expected_.empty(); }
+  // `metrics` outlives this object.
+  Gate(std::string daemon, const ListenOptions& listen, telemetry::Metrics& metrics);
 
   template <class Body>  // absl::Status()
   grpc::Status Run(const grpc::ServerContext& context, std::string_view method, Body&& body) const {
@@ -41,7 +40,7 @@ class Gate {
   grpc::Status Finish(std::string_view method, absl::Duration took, const absl::Status& status) const;
 
   const std::string daemon_;
-  const std::string expected_;  // "Bearer <token>", or empty.
+  const Credentials credentials_;
   telemetry::Metrics& metrics_;
 };
 

@@ -1,6 +1,6 @@
-// How a daemon or a tool calls another daemon: a channel, the mesh token, and a deadline on every call.
+// How a daemon or a tool calls another daemon: a channel, credentials, and a deadline on every call.
 //
-//   mesh::Peer store("bdh-checkpoint-store", config.mesh().checkpoint_store(), token);
+//   mesh::Peer store("bdh-checkpoint-store", config.mesh().checkpoint_store(), credentials);
 //   auto stub = v1::CheckpointStoreService::NewStub(store.channel());
 //   BDH_ASSIGN_OR_RETURN(auto tags, store.Call(*stub, &Stub::ListTags, v1::ListTagsRequest(),
 //   absl::Seconds(5)));
@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "bdh/mesh/credentials.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 
@@ -20,8 +21,8 @@ namespace bdh::mesh {
 // Thread-safe. Connects in the background, and again after a loss.
 class Peer {
  public:
-  // `daemon` names it in errors. `address` is a gRPC target. An empty token sends none.
-  Peer(std::string daemon, std::string address, std::string token, int max_message_bytes = 8 << 20);
+  // `daemon` names it in errors, and is what its certificate must be for. `address` is a gRPC target.
+  Peer(std::string daemon, std::string address, Credentials credentials, int max_message_bytes = 8 << 20);
 
   const std::string& daemon() const { return daemon_; }
   const std::string& address() const { return address_; }
@@ -49,7 +50,8 @@ class Peer {
   }
 
  private:
-  const std::string daemon_, address_, authorization_;
+  const std::string daemon_, address_;
+  const Credentials credentials_;
   const std::shared_ptr<grpc::Channel> channel_;
 };
 

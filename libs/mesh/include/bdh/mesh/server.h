@@ -26,21 +26,19 @@ class MeshServiceImpl;
 class Server {
  public:
   struct Options {
-    std::string daemon = "";                    // "bdh-inference"
-    std::string address = "127.0.0.1:0";        // Port 0 picks a free one; see address().
-    std::string admin_address = "127.0.0.1:0";  // Empty: no admin port.
+    std::string daemon = "";  // "bdh-inference"
+    ListenOptions listen = {};
     std::vector<grpc::Service*> services = {};  // Outlive the server.
     // Their full names ("bdh.v1.InferenceService"), for grpc.health.v1.
     std::vector<std::string> service_names = {};
     const Gate* gate = nullptr;                    // Outlives the server.
     telemetry::Metrics* metrics = nullptr;         // Outlives the server.
     std::function<std::string()> key_figure = {};  // One phrase for `bdhctl status`; any thread.
-    int max_message_bytes = 8 << 20;
-    int max_threads = 256;  // Handlers at once; one more call is RESOURCE_EXHAUSTED.
+    int max_threads = 256;                         // Handlers at once; one more call is RESOURCE_EXHAUSTED.
   };
 
   // UnavailableError: cannot listen there. InvalidArgumentError: not an address, or one that others reach
-  // while the gate demands no token.
+  // while neither a token nor a certificate is demanded of them.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
 
   ~Server();  // Shutdown(0).
