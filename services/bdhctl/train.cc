@@ -43,10 +43,7 @@ absl::StatusOr<v1::Config> RunConfig(const StartFlags& flags, const Mesh& mesh) 
   BDH_ASSIGN_OR_RETURN(v1::Config checked, LoadConfig(options));
   if (!flags.resume) return checked;
   v1::Config given;
-  if (!options.file.empty()) {
-    BDH_ASSIGN_OR_RETURN(const std::string yaml, ReadFile(options.file));
-    BDH_RETURN_IF_ERROR(config::ReadYaml(yaml, options.file, given));
-  }
+  if (!options.file.empty()) BDH_RETURN_IF_ERROR(config::ReadFileInto(options.file, given));
   for (const std::string& set : flags.sets) BDH_RETURN_IF_ERROR(config::Set(set, "--set", given));
   return given;
 }

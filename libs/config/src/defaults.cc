@@ -1,6 +1,7 @@
 #include "absl/strings/str_format.h"
 #include "bdh/base/log.h"
 #include "bdh/config/config.h"
+#include "rules.h"
 #include "schema.h"
 
 namespace bdh::config {
@@ -19,6 +20,8 @@ void FillField(const FieldDescriptor& field, Message& message) {
   }
 }
 
+absl::Status ValidateFields(const Message& message, std::string_view path);
+
 absl::Status CheckField(const Message& message, const FieldDescriptor& field, const std::string& path) {
   const auto& reflection = *message.GetReflection();
   const bool many = field.is_repeated();
@@ -26,13 +29,22 @@ absl::Status CheckField(const Message& message, const FieldDescriptor& field, co
   for (int i = 0; i < count; ++i) {
     const std::string item = many ? absl::StrFormat("%s[%d]", path, i) : path;
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
-      const absl::Status below = Validate(
+      const absl::Status below = ValidateFields(
           many ? reflection.GetRepeatedMessage(message, &field, i) : reflection.GetMessage(message, &field),
           item);
       if (!below.ok()) return below;
     } else if (const std::string problem = CheckScalar(message, field, many ? i : -1); !problem.empty()) {
       return absl::InvalidArgumentError(item + " " + problem);
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateFields(const Message& message, std::string_view path) {
+  const Descriptor& type = *message.GetDescriptor();
+  for (int i = 0; i < type.field_count(); ++i) {
+    const absl::Status status = CheckField(message, *type.field(i), JoinPath(path, type.field(i)->name()));
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -45,12 +57,14 @@ void FillDefaults(google::protobuf::Message& message) {
 }
 
 absl::Status Validate(const google::protobuf::Message& message, std::string_view path) {
-  const Descriptor& type = *message.GetDescriptor();
-  for (int i = 0; i < type.field_count(); ++i) {
-    const absl::Status status = CheckField(message, *type.field(i), JoinPath(path, type.field(i)->name()));
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
+  absl::Status status = ValidateFields(message, path);
+  if (!status.ok()) return status;
+  CheckRules(
+      message, std::string(path), [](const Rule&, const std::string&) { return true; },
+      [&status](const std::string& problem, const Rule&, const std::string&) {
+        if (status.ok()) status = absl::InvalidArgumentError(problem);
+      });
+  return status;
 }
 
 }  // namespace bdh::config

@@ -67,6 +67,7 @@ class TreeBuilder : public YAML::EventHandler {
     if (anchor >= anchors_.size() || anchors_[anchor] == nullptr) {
       throw YAML::ParserException(mark, "this alias names nothing");
     }
+    CheckCount(mark);
     Attach(anchors_[anchor]);
   }
 
@@ -102,7 +103,14 @@ class TreeBuilder : public YAML::EventHandler {
     throw YAML::ParserException(mark, "tags such as !!str are not supported; remove it");
   }
 
+  void CheckCount(const YAML::Mark& mark) {
+    if (++count_ > kMaxValues) {
+      throw YAML::ParserException(mark, absl::StrFormat("more than %d keys and values", kMaxValues));
+    }
+  }
+
   Node* Add(Node::Kind kind, const YAML::Mark& mark, YAML::anchor_t anchor) {
+    CheckCount(mark);
     Node& node = document_.nodes_.emplace_back();
     node.kind = kind;
     node.line = mark.line + 1;
@@ -140,6 +148,7 @@ class TreeBuilder : public YAML::EventHandler {
   }
 
   Document& document_;
+  size_t count_ = 0;
   std::vector<Level> open_;
   std::vector<const Node*> anchors_;  // By yaml-cpp's number; 0 means none.
 };

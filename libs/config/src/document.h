@@ -15,6 +15,7 @@ namespace bdh::config {
 // Far above any real configuration, and small enough that no text can hurt.
 inline constexpr size_t kMaxDocumentBytes = 1 << 20;
 inline constexpr int kMaxDepth = 16;
+inline constexpr size_t kMaxValues = 50000;  // Keys count too, and an alias counts as what it names.
 
 struct Node {
   enum class Kind { kNull, kScalar, kList, kMap };

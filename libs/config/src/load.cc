@@ -1,45 +1,89 @@
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
-#include <memory>
+#include <utility>
 
 #include "absl/strings/str_format.h"
-#include "bdh/base/status_macros.h"
-#include "bdh/base/status_util.h"
 #include "bdh/config/config.h"
-#include "document.h"
+#include "file_reader.h"
+#include "findings.h"
 #include "overrides.h"
+#include "rules.h"
+#include "schema.h"
 
 namespace bdh::config {
 namespace {
 
-// Not bdh::ReadFile: this one stops soon in a file that is no configuration, and takes a pipe too.
-absl::StatusOr<std::string> ReadBounded(const std::string& path) {
-  const std::string doing = "read configuration " + path;
-  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rbe"), &std::fclose);
-  if (file == nullptr) return ErrnoStatus(errno, doing);
-  // One byte more than is accepted, so that Parse sees that it is too long.
-  std::string text(kMaxDocumentBytes + 1, '\0');
-  errno = 0;
-  text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-  if (std::ferror(file.get())) return ErrnoStatus(errno, doing);
-  return text;
+// A rule's problem stands where the first of its keys was given that was given at all.
+void FindBrokenRules(const v1::Config& config, Findings& findings) {
+  const auto ask = [&](const Rule& rule, const std::string& path) {
+    for (const std::string& key : rule.keys) {
+      if (findings.IsBad(JoinPath(path, key))) return false;
+    }
+    return true;
+  };
+  const auto found = [&](const std::string& problem, const Rule& rule, const std::string& path) {
+    for (const std::string& key : rule.keys) {
+      const auto origin = findings.origins.find(JoinPath(path, key));
+      if (origin == findings.origins.end()) continue;
+      return findings.Add(absl::InvalidArgumentError(origin->second + ": " + problem));
+    }
+    findings.Add(absl::InvalidArgumentError(problem));
+  };
+  CheckRules(config, "", ask, found);
+}
+
+void AddDefaultOrigins(const Message& message, const std::string& path, Findings& findings) {
+  const Descriptor& type = *message.GetDescriptor();
+  for (int i = 0; i < type.field_count(); ++i) {
+    const FieldDescriptor& field = *type.field(i);
+    const std::string key = JoinPath(path, field.name());
+    if (field.is_repeated() || !message.GetReflection()->HasField(message, &field)) continue;
+    if (IsSection(field)) {
+      AddDefaultOrigins(message.GetReflection()->GetMessage(message, &field), key, findings);
+    } else {
+      findings.origins.emplace(key, "default");
+    }
+  }
+}
+
+v1::Config LoadInto(const LoadOptions& options, Findings& findings) {
+  v1::Config config;
+  if (!options.file.empty()) FileReader(findings, config).Read(options.file);
+  ApplyEnvironment(options.environment, findings, config);
+  for (const std::string& set : options.sets) ApplySet(set, "--set", findings, config);
+  FillDefaults(config);
+  FindBrokenRules(config, findings);
+  return config;
 }
 
 }  // namespace
 
+absl::StatusOr<Loaded> LoadWithOrigins(const LoadOptions& options) {
+  Findings findings;
+  v1::Config config = LoadInto(options, findings);
+  if (!findings.problems().empty()) return findings.First();
+  AddDefaultOrigins(config, "", findings);
+  return Loaded{std::move(config), std::move(findings.origins)};
+}
+
 absl::StatusOr<v1::Config> Load(const LoadOptions& options) {
-  v1::Config config;
-  if (!options.file.empty()) {
-    BDH_ASSIGN_OR_RETURN(const std::string yaml, ReadBounded(options.file));
-    BDH_RETURN_IF_ERROR(ReadYaml(yaml, options.file, config));
-  }
-  BDH_RETURN_IF_ERROR(ApplyEnvironment(options.environment, config));
-  for (const std::string& set : options.sets) BDH_RETURN_IF_ERROR(Set(set, "--set", config));
-  FillDefaults(config);
-  BDH_RETURN_IF_ERROR(Validate(config));
-  return config;
+  auto loaded = LoadWithOrigins(options);
+  if (!loaded.ok()) return loaded.status();
+  return std::move(loaded->config);
+}
+
+std::vector<std::string> Problems(const LoadOptions& options) {
+  Findings findings;
+  LoadInto(options, findings);
+  std::vector<std::string> sentences;
+  for (const absl::Status& problem : findings.problems()) sentences.emplace_back(problem.message());
+  return sentences;
+}
+
+absl::Status ReadFileInto(const std::string& path, google::protobuf::Message& out) {
+  Findings findings;
+  FileReader(findings, out).Read(path);
+  return findings.First();
 }
 
 std::map<std::string, std::string> Environment() {

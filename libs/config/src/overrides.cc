@@ -18,20 +18,21 @@ constexpr absl::string_view kPrefix = "BDH_";
 // Text stands as it is, so that "*" or "a: b" need no quotes beside those of the shell; quotes still work.
 bool IsVerbatim(const FieldDescriptor& field, std::string_view value) {
   return field.cpp_type() == FieldDescriptor::CPPTYPE_STRING && !field.is_repeated() &&
-         (value.empty() || (value[0] != '"' && value[0] != '\''));
+         (value.empty() ||
+          (value[0] != '"' && value[0] != '\'' && !(value[0] == '{' && RuleOf(field).secret())));
 }
 
-absl::Status Assign(const FieldDescriptor& field, const std::string& path, std::string_view value,
-                    std::string_view origin, const Descriptor& root, Message& out) {
+void Assign(const FieldDescriptor& field, const std::string& path, std::string_view value,
+            std::string_view origin, const Descriptor& root, Findings& findings, Message& out) {
+  const Reading reading{{std::string(origin), false}, root, findings, /*folder=*/"", ""};
   if (IsVerbatim(field, value)) {
-    const std::string problem = StoreScalar(field, value, /*quoted=*/false, out);
-    if (problem.empty()) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrFormat("%s: %s: %s", origin, path, problem));
+    findings.origins[path] = origin;
+    return ReadScalar(value, /*quoted=*/false, reading.origin.Place(0, 0), field, path, reading, out);
   }
   const auto document = Document::Parse(value, {absl::StrFormat("%s: %s", origin, path), false});
-  if (!document.ok()) return document.status();
+  if (!document.ok()) return findings.Add(document.status(), path);
   const Node& node = document->root();
-  return ReadField(node, node, field, path, {std::string(origin), false}, root, out);
+  ReadField(node, node, field, path, reading, out);
 }
 
 // "train.max_steps" -> "BDH_TRAIN_MAX_STEPS"
@@ -95,35 +96,42 @@ absl::StatusOr<Target> Resolve(const std::vector<std::string>& keys, Message& ou
 
 }  // namespace
 
-absl::Status Set(std::string_view assignment, std::string_view origin, google::protobuf::Message& out) {
+void ApplySet(std::string_view assignment, std::string_view origin, Findings& findings, Message& out) {
   const size_t equals = assignment.find('=');
   const std::string path(assignment.substr(0, equals));
   if (equals == std::string_view::npos || path.empty()) {
     // Shows nothing after the sign: it may be a secret.
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s: want section.key=value, like train.max_steps=100", origin));
+    return findings.Add(absl::InvalidArgumentError(
+        absl::StrFormat("%s: want section.key=value, like train.max_steps=100", origin)));
   }
   const std::vector<std::string> keys = absl::StrSplit(path, '.');
   const auto target = Resolve(keys, out);
   if (!target.ok()) {
-    return absl::InvalidArgumentError(absl::StrFormat("%s: %s", origin, target.status().message()));
+    return findings.Add(
+        absl::InvalidArgumentError(absl::StrFormat("%s: %s", origin, target.status().message())));
   }
-  return Assign(*target->field, path, assignment.substr(equals + 1), origin, *out.GetDescriptor(),
-                *target->message);
+  Assign(*target->field, path, assignment.substr(equals + 1), origin, *out.GetDescriptor(), findings,
+         *target->message);
 }
 
-absl::Status ApplyEnvironment(const std::map<std::string, std::string>& environment, Message& out) {
+absl::Status Set(std::string_view assignment, std::string_view origin, google::protobuf::Message& out) {
+  Findings findings;
+  ApplySet(assignment, origin, findings, out);
+  return findings.First();
+}
+
+void ApplyEnvironment(const std::map<std::string, std::string>& environment, Findings& findings,
+                      Message& out) {
   const std::vector<Leaf> leaves = Leaves(*out.GetDescriptor());
   std::map<std::string, std::string> paths;
   for (const Leaf& leaf : leaves) paths.emplace(VariableName(leaf.path), leaf.path);
   for (const auto& [name, value] : environment) {
     if (const auto path = paths.find(name); path != paths.end()) {
-      BDH_RETURN_IF_ERROR(Set(path->second + "=" + value, name, out));
+      ApplySet(path->second + "=" + value, name, findings, out);
     } else if (BelongsToSection(name, *out.GetDescriptor())) {
-      return UnknownVariable(name, leaves);
+      findings.Add(UnknownVariable(name, leaves));
     }
   }
-  return absl::OkStatus();
 }
 
 }  // namespace bdh::config

@@ -67,13 +67,14 @@ TEST(Set, BadAssignmentsNameTheKey) {
       {"max_steps=3", "--set: max_steps: unknown key; did you mean train.max_steps?"},
       {"train.max_steps.x=4", "--set: train.max_steps: holds a value, so there is no x in it"},
       {"train.max_steps=",
-       "--set: train.max_steps: has no value; want an integer, 1 to 1000000000; or leave the key out"},
-      {"train.max_steps=0", "--set: train.max_steps: is 0; want 1 to 1000000000"},
-      {"train.max_steps=[1]", "--set: train.max_steps: is a list; want an integer, 1 to 1000000000"},
-      {"train={max_steps: 0}", "--set: train.max_steps: is 0; want 1 to 1000000000"},
+       "--set: train.max_steps: has no value; want an integer, 1 to 1000000000 steps; or leave the key out"},
+      {"train.max_steps=0", "--set: train.max_steps: is 0; want 1 to 1000000000 steps"},
+      {"train.max_steps=[1]", "--set: train.max_steps: is a list; want an integer, 1 to 1000000000 steps"},
+      {"train={max_steps: 0}", "--set: train.max_steps: is 0; want 1 to 1000000000 steps"},
       {"train=3", "--set: train: is text; want keys and values"},
       {"train.lr_schedule=cubic", "--set: train.lr_schedule: is \"cubic\"; want constant, linear or cosine"},
-      {"gateway.api_keys=hunter2", "--set: gateway.api_keys: is a single value; want a list, like [a, b]"},
+      {"gateway.api_keys=hunter2",
+       "--set: gateway.api_keys: is a single value; want a list, like [a, b], {file: PATH} or {env: NAME}"},
       {"gateway.api_keys=[hunter2",
        "--set: gateway.api_keys: not valid YAML: end of sequence flow not found"},
       {"mesh.token_file='a", "--set: mesh.token_file: not valid YAML: illegal EOF in scalar"},
@@ -109,7 +110,7 @@ TEST(EnvironmentVariables, AreReadAsValues) {
 
 TEST(EnvironmentVariables, ASlipIsAnError) {
   EXPECT_EQ(EnvironmentError("BDH_TRAIN_MAX_STEPS", "many"),
-            "BDH_TRAIN_MAX_STEPS: train.max_steps: is \"many\"; want an integer, 1 to 1000000000");
+            "BDH_TRAIN_MAX_STEPS: train.max_steps: is \"many\"; want an integer, 1 to 1000000000 steps");
   EXPECT_EQ(
       EnvironmentError("BDH_TRAIN_MAX_STEP", "1"),
       "BDH_TRAIN_MAX_STEP: the environment sets this variable, but no key of the configuration has that "

@@ -5,11 +5,13 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/log.h"
 #include "bdh/base/text.h"
+#include "units.h"
 
 namespace bdh::config {
 namespace {
@@ -74,7 +76,8 @@ std::string OutsideType(const FieldDescriptor& field, std::string_view text) {
   if (range.empty() || !RuleOf(field).has_max()) {
     const v1::FieldRule& rule = RuleOf(field);
     const T low = rule.has_min() ? static_cast<T>(rule.min()) : std::numeric_limits<T>::lowest();
-    range = absl::StrFormat("%d to %d", low, std::numeric_limits<T>::max());
+    const std::string unit = rule.unit().empty() ? "" : " " + rule.unit();
+    range = absl::StrFormat("%d to %d%s", low, std::numeric_limits<T>::max(), unit);
   }
   return absl::StrFormat("is %s; want %s", Shown(field, text), range);
 }
@@ -83,8 +86,38 @@ std::string NotA(const FieldDescriptor& field, std::string_view text) {
   return absl::StrFormat("is %s; want %s", Shown(field, text), Wanted(field));
 }
 
+// Of a number with something behind it that is no unit of this key.
+std::string NoUnit(const FieldDescriptor& field, std::string_view text) {
+  const std::string units = UnitsOf(RuleOf(field).unit());
+  return NotA(field, text) + (units.empty() ? "; it takes no unit" : "; units: " + units);
+}
+
+// A number with a unit, into `value`; like 256MiB.
+template <class T>
+std::string ReadQuantity(const FieldDescriptor& field, std::string_view text, T& value) {
+  switch (ParseQuantity(text, RuleOf(field).unit(), value)) {
+    case Quantity::kOk:
+      return "";
+    case Quantity::kUnknownUnit:
+      return NoUnit(field, text);
+    case Quantity::kFraction:
+      return absl::StrFormat("is %s, not a whole number of %s; want %s", Shown(field, text),
+                             RuleOf(field).unit(), Wanted(field));
+    case Quantity::kOverflow:
+      break;
+  }
+  return absl::StrFormat("is %s; want %s", Shown(field, text), Wanted(field));
+}
+
 template <class T, class Store>
 std::string StoreInteger(const FieldDescriptor& field, std::string_view text, Store store) {
+  if (LooksLikeQuantity(text)) {
+    int64_t quantity = 0;
+    if (const std::string problem = ReadQuantity(field, text, quantity); !problem.empty()) return problem;
+    if (!std::in_range<T>(quantity)) return OutsideType<T>(field, text);
+    store(static_cast<T>(quantity));
+    return "";
+  }
   if (!LooksLikeInteger(text)) return NotA(field, text);
   T value = 0;
   // from_chars knows no minus for unsigned types; to us it is a number outside the range.
@@ -97,6 +130,11 @@ std::string StoreInteger(const FieldDescriptor& field, std::string_view text, St
 template <class Store>
 std::string StoreDouble(const FieldDescriptor& field, std::string_view text, Store store) {
   double value = 0;
+  if (!LooksLikeNumber(text) && LooksLikeQuantity(text)) {
+    if (const std::string problem = ReadQuantity(field, text, value); !problem.empty()) return problem;
+    store(value);
+    return "";
+  }
   const Parsed parsed = LooksLikeNumber(text) ? ParseNumber(text, value) : Parsed::kMalformed;
   if (parsed == Parsed::kMalformed) return NotA(field, text);
   if (parsed == Parsed::kOverflow) {
@@ -233,7 +271,9 @@ std::string Shown(const FieldDescriptor& field, std::string_view text) {
 }
 
 std::string StoreScalar(const FieldDescriptor& field, std::string_view text, bool quoted, Message& out) {
-  if (field.cpp_type() != CppType::CPPTYPE_STRING && quoted) {
+  // JSON has no other way to write 256MiB.
+  const bool is_quantity = LooksLikeQuantity(text) && field.cpp_type() != CppType::CPPTYPE_BOOL;
+  if (field.cpp_type() != CppType::CPPTYPE_STRING && quoted && !is_quantity) {
     return absl::StrFormat("is %s in quotes; want %s, without quotes", Shown(field, text), Wanted(field));
   }
   const auto& reflection = *out.GetReflection();
@@ -339,6 +379,7 @@ std::string UnknownKey(const Descriptor& root, const Descriptor& section, std::s
     names.push_back(section.field(i)->name());
     known += (i > 0 ? ", " : "") + names.back();
   }
+  if (key == kExtends) return "unknown key; it belongs to the top level of a file";
   // A right name in the wrong place, if there is one place only.
   std::vector<std::string> elsewhere;
   for (const Leaf& leaf : Leaves(root)) {

@@ -19,6 +19,9 @@ using google::protobuf::Descriptor;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
+// The one key of a file that is none of the schema's: which files it builds on.
+inline constexpr std::string_view kExtends = "extends";
+
 const v1::FieldRule& RuleOf(const FieldDescriptor& field);
 bool IsSection(const FieldDescriptor& field);  // A message, not repeated.
 

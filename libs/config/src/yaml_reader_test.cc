@@ -101,6 +101,17 @@ TEST(ReadYaml, AliasesRepeatAValue) {
   EXPECT_EQ(config.mesh().inference(), "h:1");
 }
 
+// It may have come over the wire: it must not make this process open files or tell variables.
+TEST(ReadYaml, ReachesNothingOutsideOfTheText) {
+  ExpectMessages({
+      {"extends: /etc/passwd", "f.yaml:1:1: extends: unknown key; it belongs to the top level of a file"},
+      {"gateway: {api_keys: {file: /etc/passwd}}",
+       "f.yaml:1:21: gateway.api_keys: names a secret elsewhere; only a file, --set or a variable may"},
+      {"gateway: {api_keys: [{env: PATH}]}",
+       "f.yaml:1:22: gateway.api_keys[0]: names a secret elsewhere; only a file, --set or a variable may"},
+  });
+}
+
 TEST(ReadYaml, UnknownKeysNameTheNearestKnownOne) {
   ExpectMessages({
       {"train:\n  max_stepps: 3", "f.yaml:2:3: train.max_stepps: unknown key; did you mean max_steps?"},
@@ -120,10 +131,10 @@ TEST(ReadYaml, UnknownKeysNameTheNearestKnownOne) {
 
 TEST(ReadYaml, ValuesOutOfRangeNameTheRange) {
   ExpectMessages({
-      {"train:\n  max_steps: 0", "f.yaml:2:14: train.max_steps: is 0; want 1 to 1000000000"},
-      {"train: {max_steps: -7}", "f.yaml:1:20: train.max_steps: is -7; want 1 to 1000000000"},
+      {"train:\n  max_steps: 0", "f.yaml:2:14: train.max_steps: is 0; want 1 to 1000000000 steps"},
+      {"train: {max_steps: -7}", "f.yaml:1:20: train.max_steps: is -7; want 1 to 1000000000 steps"},
       {"train: {beta1: 1.5}", "f.yaml:1:16: train.beta1: is 1.5; want 0 to 0.999999"},
-      {"train: {log_interval: 0}", "f.yaml:1:23: train.log_interval: is 0; want 1 or more"},
+      {"train: {log_interval: 0}", "f.yaml:1:23: train.log_interval: is 0; want 1 steps or more"},
       {"mesh: {call_timeout_seconds: 0}",
        "f.yaml:1:30: mesh.call_timeout_seconds: is 0; want 0.1 to 3600 seconds"},
       {"data_loader: {max_dataset_bytes: 5}",
@@ -135,9 +146,9 @@ TEST(ReadYaml, ValuesOutOfRangeNameTheRange) {
       {"train: {batch_size: 4294967296}",
        "f.yaml:1:21: train.batch_size: is 4294967296; want 1 to 65536 sequences"},
       {"train: {max_steps: 99999999999999999999}",
-       "f.yaml:1:20: train.max_steps: is 99999999999999999999; want 1 to 1000000000"},
+       "f.yaml:1:20: train.max_steps: is 99999999999999999999; want 1 to 1000000000 steps"},
       {"train: {warmup_steps: 9223372036854775808}",
-       "f.yaml:1:23: train.warmup_steps: is 9223372036854775808; want 0 to 9223372036854775807"},
+       "f.yaml:1:23: train.warmup_steps: is 9223372036854775808; want 0 to 9223372036854775807 steps"},
       {"train: {seed: 18446744073709551616}",
        "f.yaml:1:15: train.seed: is 18446744073709551616; want 0 to 18446744073709551615"},
       {"train: {seed: -1}", "f.yaml:1:15: train.seed: is -1; want 0 to 18446744073709551615"},
@@ -145,8 +156,8 @@ TEST(ReadYaml, ValuesOutOfRangeNameTheRange) {
 }
 
 TEST(ReadYaml, NothingIsConverted) {
-  const std::string wanted = "; want an integer, 1 to 1000000000";
-  for (const char* text : {"12abc", "0x10", "1_000", "3 steps", "true", "256MiB", "3,000"}) {
+  const std::string wanted = "; want an integer, 1 to 1000000000 steps";
+  for (const char* text : {"0x10", "1_000", "true", "3,000"}) {
     EXPECT_EQ(ErrorOf(std::string("train:\n  max_steps: ") + text),
               "f.yaml:2:14: train.max_steps: is \"" + std::string(text) + "\"" + wanted);
   }
@@ -154,21 +165,29 @@ TEST(ReadYaml, NothingIsConverted) {
 
 TEST(ReadYaml, WrongTypesNameTheRightOne) {
   ExpectMessages({
-      {"train: {max_steps: 1.5}", "f.yaml:1:20: train.max_steps: is 1.5; want an integer, 1 to 1000000000"},
-      {"train: {max_steps: 1e3}", "f.yaml:1:20: train.max_steps: is 1e3; want an integer, 1 to 1000000000"},
-      {"train: {max_steps: 1e}", "f.yaml:1:20: train.max_steps: is 1e; want an integer, 1 to 1000000000"},
-      {"train: {max_steps: -}", "f.yaml:1:20: train.max_steps: is \"-\"; want an integer, 1 to 1000000000"},
-      {"train: {max_steps: 010}", "f.yaml:1:20: train.max_steps: is 010; want an integer, 1 to 1000000000"},
+      {"train: {max_steps: 1.5}",
+       "f.yaml:1:20: train.max_steps: is 1.5; want an integer, 1 to 1000000000 steps"},
+      {"train: {max_steps: 1e3}",
+       "f.yaml:1:20: train.max_steps: is 1e3; want an integer, 1 to 1000000000 steps"},
+      {"train: {max_steps: 1e}",
+       "f.yaml:1:20: train.max_steps: is 1e; want an integer, 1 to 1000000000 steps; units: k, M, G"},
+      {"train: {max_steps: -}",
+       "f.yaml:1:20: train.max_steps: is \"-\"; want an integer, 1 to 1000000000 steps"},
+      {"train: {max_steps: 010}",
+       "f.yaml:1:20: train.max_steps: is 010; want an integer, 1 to 1000000000 steps"},
       {"train: {max_steps: '3'}",
-       "f.yaml:1:20: train.max_steps: is 3 in quotes; want an integer, 1 to 1000000000, without quotes"},
+       "f.yaml:1:20: train.max_steps: is 3 in quotes; want an integer, 1 to 1000000000 steps, without "
+       "quotes"},
       {"train: {max_steps: \"\"}",
-       "f.yaml:1:20: train.max_steps: is empty in quotes; want an integer, 1 to 1000000000, without quotes"},
+       "f.yaml:1:20: train.max_steps: is empty in quotes; want an integer, 1 to 1000000000 steps, without "
+       "quotes"},
       {"train: {max_steps: [3]}",
-       "f.yaml:1:20: train.max_steps: is a list; want an integer, 1 to 1000000000"},
+       "f.yaml:1:20: train.max_steps: is a list; want an integer, 1 to 1000000000 steps"},
       {"train: {max_steps: {a: 1}}",
-       "f.yaml:1:20: train.max_steps: is a map; want an integer, 1 to 1000000000"},
+       "f.yaml:1:20: train.max_steps: is a map; want an integer, 1 to 1000000000 steps"},
       {"train:\n  max_steps:\n  seed: 1",
-       "f.yaml:2:3: train.max_steps: has no value; want an integer, 1 to 1000000000; or leave the key out"},
+       "f.yaml:2:3: train.max_steps: has no value; want an integer, 1 to 1000000000 steps; or leave the key "
+       "out"},
       {"mesh: {token_file: ~}", "f.yaml:1:8: mesh.token_file: has no value; want text; or leave the key out"},
       {"train: {learning_rate: fast}",
        "f.yaml:1:24: train.learning_rate: is \"fast\"; want a number, 0 to 10"},
@@ -224,8 +243,10 @@ TEST(ReadYaml, MalformedYamlNamesThePlace) {
 TEST(ReadYaml, SecretsAreNotShown) {
   ExpectMessages({
       {"gateway: {api_keys: hunter2}",
-       "f.yaml:1:21: gateway.api_keys: is a single value; want a list, like [a, b]"},
-      {"gateway: {api_keys: [{hunter2: 1}]}", "f.yaml:1:22: gateway.api_keys[0]: is a map; want text"},
+       "f.yaml:1:21: gateway.api_keys: is a single value; want a list, like [a, b], {file: PATH} or {env: "
+       "NAME}"},
+      {"gateway: {api_keys: [{hunter2: 1}]}",
+       "f.yaml:1:22: gateway.api_keys[0]: is a map; want text, {file: PATH} or {env: NAME}"},
       // A gateway must not take the mask of a printed configuration for a key.
       {"gateway: {api_keys: ['***']}",
        "f.yaml:1:22: gateway.api_keys[0]: is ***, the mask that printed configuration shows; give the secret "
@@ -236,7 +257,7 @@ TEST(ReadYaml, SecretsAreNotShown) {
 TEST(ReadYaml, LongValuesAreCutAtACharacter) {
   EXPECT_EQ(ErrorOf("train: {max_steps: " + Repeated("\u00e9", 4000) + "}"),
             "f.yaml:1:20: train.max_steps: is \"" + Repeated("\u00e9", 60) +
-                "...\"; want an integer, 1 to 1000000000");
+                "...\"; want an integer, 1 to 1000000000 steps");
 }
 
 TEST(ReadYaml, SizeDepthAndListsAreBounded) {
@@ -247,6 +268,10 @@ TEST(ReadYaml, SizeDepthAndListsAreBounded) {
   EXPECT_EQ(ErrorOf(Repeated("{a: ", 1 << 20)), "f.yaml:1:61: not valid YAML: nested deeper than 16 levels");
   EXPECT_EQ(ErrorOf("inference: {models: [" + Repeated("a,", 40000) + "]}"),
             "f.yaml:1:21: inference.models: has 20000 items; want at most 10000");
+  EXPECT_EQ(ErrorOf("inference: {models: [" + Repeated("a,", 120000) + "]}"),
+            "f.yaml:1:100012: not valid YAML: more than 50000 keys and values");
+  EXPECT_EQ(ErrorOf("mesh: {token_file: &a x}\ninference: {models: [" + Repeated("*a ,", 220000) + "]}"),
+            "f.yaml:2:199986: not valid YAML: more than 50000 keys and values");
 }
 
 TEST(ReadYaml, ABombOfAliasesGoesOffNowhere) {

@@ -1,11 +1,12 @@
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/log.h"
 #include "bdh/config/config.h"
-#include "schema.h"
+#include "yaml_writer.h"
 
 namespace bdh::config {
 namespace {
@@ -74,35 +75,95 @@ std::string ScalarText(const Message& message, const FieldDescriptor& field, int
   }
 }
 
-void Write(const Message& message, const std::string& indent, Secrets secrets, std::string& out) {
-  const auto& reflection = *message.GetReflection();
-  const Descriptor& type = *message.GetDescriptor();
-  for (int i = 0; i < type.field_count(); ++i) {
-    const FieldDescriptor& field = *type.field(i);
+class Writer {
+ public:
+  Writer(Secrets secrets, const std::map<std::string, std::string>* origins)
+      : secrets_(secrets), origins_(origins) {}
+
+  void Write(const Message& message, const std::string& path, const std::string& indent) {
+    const Descriptor& type = *message.GetDescriptor();
+    for (int i = 0; i < type.field_count(); ++i) WriteField(message, *type.field(i), path, indent);
+  }
+
+  std::string Take() { return std::move(out_); }
+
+ private:
+  void WriteField(const Message& message, const FieldDescriptor& field, const std::string& path,
+                  const std::string& indent) {
+    const auto& reflection = *message.GetReflection();
     const int count =
         field.is_repeated() ? reflection.FieldSize(message, &field) : reflection.HasField(message, &field);
-    if (count == 0) continue;
-    out += indent + field.name() + ":";
+    if (count == 0) return;
+    const std::string key = JoinPath(path, field.name());
+    std::string line = indent + field.name() + ":";
     if (IsSection(field)) {
-      std::string below;
-      Write(reflection.GetMessage(message, &field), indent + "  ", secrets, below);
-      out += below.empty() ? " {}\n" : "\n" + below;
+      const size_t before = out_.size();
+      out_ += line + "\n";
+      const size_t after = out_.size();
+      Write(reflection.GetMessage(message, &field), key, indent + "  ");
+      if (out_.size() == after) out_.replace(before, std::string::npos, line + " {}\n");
     } else if (field.is_repeated()) {
-      out += "\n";
-      for (int item = 0; item < count; ++item)
-        out += indent + "  - " + ScalarText(message, field, item, secrets) + "\n";
+      AddLine(line, key);
+      for (int item = 0; item < count; ++item) {
+        out_ += indent + "  - " + ScalarText(message, field, item, secrets_) + "\n";
+      }
     } else {
-      out += " " + ScalarText(message, field, -1, secrets) + "\n";
+      AddLine(line + " " + ScalarText(message, field, -1, secrets_), key);
     }
   }
+
+  void AddLine(const std::string& line, const std::string& key) {
+    // Wide enough for most keys, so that the comments line up.
+    constexpr size_t kColumn = 44;
+    out_ += line;
+    if (origins_ != nullptr) {
+      const auto origin = origins_->find(key);
+      out_ += std::string(line.size() < kColumn ? kColumn - line.size() : 2, ' ');
+      out_ += "# " + (origin == origins_->end() ? "default" : OneLine(origin->second));
+    }
+    out_ += "\n";
+  }
+
+  // A name of a file may hold anything; a comment ends with its line.
+  static std::string OneLine(std::string text) {
+    for (char& c : text) {
+      if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    }
+    return text;
+  }
+
+  const Secrets secrets_;
+  const std::map<std::string, std::string>* const origins_;
+  std::string out_;
+};
+
+std::string Written(const Message& message, Secrets secrets,
+                    const std::map<std::string, std::string>* origins) {
+  Writer writer(secrets, origins);
+  writer.Write(message, "", "");
+  std::string text = writer.Take();
+  return text.empty() ? "{}\n" : text;
 }
 
 }  // namespace
 
 std::string ToYaml(const google::protobuf::Message& message, Secrets secrets) {
-  std::string out;
-  Write(message, "", secrets, out);
-  return out.empty() ? "{}\n" : out;
+  return Written(message, secrets, nullptr);
+}
+
+std::string ToYaml(const Loaded& loaded) {
+  return Written(loaded.config, Secrets::kHide, &loaded.origins);
+}
+
+std::string ValueText(const Message& message, const FieldDescriptor& field, Secrets secrets) {
+  if (!field.is_repeated()) {
+    return message.GetReflection()->HasField(message, &field) ? ScalarText(message, field, -1, secrets) : "";
+  }
+  std::string text;
+  for (int i = 0; i < message.GetReflection()->FieldSize(message, &field); ++i) {
+    text += (i > 0 ? ", " : "") + ScalarText(message, field, i, secrets);
+  }
+  return text.empty() ? "" : "[" + text + "]";
 }
 
 }  // namespace bdh::config

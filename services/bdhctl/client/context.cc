@@ -12,10 +12,9 @@ namespace {
 
 // Whether the file has a mesh section; a file for training needs none.
 absl::StatusOr<bool> NamesMesh(const std::string& file) {
-  const auto yaml = ReadFile(file);
-  if (!yaml.ok()) return absl::InvalidArgumentError(absl::StrFormat("--config: %s", yaml.status().message()));
   v1::Config config;
-  BDH_RETURN_IF_ERROR(config::ReadYaml(*yaml, file, config));
+  const absl::Status read = config::ReadFileInto(file, config);
+  if (!read.ok()) return absl::InvalidArgumentError(absl::StrFormat("--config: %s", read.message()));
   return config.has_mesh();
 }
 

@@ -1,0 +1,31 @@
+// Rules that tie keys to one another. Each is a sentence for the reference page and a check.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "schema.h"
+
+namespace bdh::config {
+
+struct Rule {
+  // The message the keys are paths in: a section, or all of Config.
+  const Descriptor* section;
+  // The rule is asked only when all of them hold a value.
+  std::vector<std::string> keys;
+  // For people: "`train.warmup_steps` is less than ...".
+  std::string text;
+  // What is wrong, as a whole sentence, or empty. `path` is the section's.
+  std::function<std::string(const Message& section, const std::string& path)> broken;
+};
+
+const std::vector<Rule>& Rules();
+
+// Calls `found(sentence, rule, path)` for every broken rule of the message, whose path is `path`, and of
+// those below it. `ask` says whether a rule is to be asked at all.
+void CheckRules(const Message& message, const std::string& path,
+                const std::function<bool(const Rule&, const std::string& path)>& ask,
+                const std::function<void(const std::string&, const Rule&, const std::string& path)>& found);
+
+}  // namespace bdh::config
