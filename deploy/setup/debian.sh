@@ -19,6 +19,8 @@ libraries=(libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc li
   libyaml-cpp-dev nlohmann-json3-dev libboost1.81-dev prometheus-cpp-dev libgoogle-glog-dev libgflags-dev
   libcli11-dev libssl-dev zlib1g-dev libsnappy-dev libzstd-dev)
 corpus=(bible-kjv)
+# docs/examples/python, which a test runs.
+clients=(python3 python3-grpcio)
 # For `make lint` and the clang preset; not needed to build or test.
 lint_tools=(clang-14 clang-format-14 clang-tidy-14)
 
@@ -42,7 +44,7 @@ identify() {
 
 packages() {
   local name rename
-  for name in "${build_tools[@]}" "${libraries[@]}" "${corpus[@]}" ${BDH_LINT_TOOLS:+"${lint_tools[@]}"}; do
+  for name in "${build_tools[@]}" "${libraries[@]}" "${corpus[@]}" "${clients[@]}" ${BDH_LINT_TOOLS:+"${lint_tools[@]}"}; do
     for rename in ${renames[@]+"${renames[@]}"}; do
       [ "${rename%%=*}" = "$name" ] && name=${rename#*=}
     done

@@ -30,14 +30,15 @@ std::string Binary(const std::string& name) {
   return std::string(BDH_BIN_DIR) + "/" + name;
 }
 
-MeshDriver::MeshDriver(const std::string& folder) : data_(folder + "/mesh"), state_(folder + "/state") {}
+MeshDriver::MeshDriver(const std::string& folder, const std::string& bdhctl)
+    : data_(folder + "/mesh"), state_(folder + "/state"), bdhctl_(bdhctl) {}
 
 MeshDriver::~MeshDriver() {
   Execute(Bdhctl({"down"}));
 }
 
 Command MeshDriver::BdhctlAnywhere(std::vector<std::string> arguments) const {
-  arguments.insert(arguments.begin(), Binary("bdhctl"));
+  arguments.insert(arguments.begin(), bdhctl_);
   return {.arguments = std::move(arguments),
           .input = "",
           .environment = {{"BDH_STATE_DIR", state_}, {"BDH_DATA", ""}}};

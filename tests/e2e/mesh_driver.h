@@ -17,7 +17,8 @@ std::string Binary(const std::string& name);
 class MeshDriver {
  public:
   // Keeps its data in `folder`/mesh; the user's registry is `folder`/state. Starts nothing.
-  explicit MeshDriver(const std::string& folder);
+  // `bdhctl` is the one to drive it with; the daemons are those beside it.
+  explicit MeshDriver(const std::string& folder, const std::string& bdhctl = Binary("bdhctl"));
   // `down`, so that a failed test leaves nobody behind.
   ~MeshDriver();
 
@@ -46,7 +47,7 @@ class MeshDriver {
   std::vector<pid_t> Processes() const;
 
  private:
-  const std::string data_, state_;
+  const std::string data_, state_, bdhctl_;
 };
 
 // Waits until none is left.
