@@ -33,7 +33,9 @@ struct DiffFlags {
   bool json = false;
 };
 
-struct SchemaFlags {};
+struct SchemaFlags {
+  bool json = false;  // It never is anything else.
+};
 
 absl::StatusOr<config::LoadOptions> WhatToShow(const ShowFlags& flags) {
   config::LoadOptions options;

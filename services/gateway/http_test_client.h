@@ -57,6 +57,9 @@ class TestClient {
     return true;
   }
 
+  // The other side reads the end of what was sent; its answer can still be read.
+  void FinishSending() { shutdown(socket_, SHUT_WR); }
+
   Answer Get(const std::string& path, const std::string& headers = "") {
     return Request("GET " + path + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n");
   }
