@@ -92,7 +92,7 @@ TEST(EnvironmentVariables, ReachEveryKeyThoughNamesHaveUnderscores) {
     if (leaf.field->cpp_type() == FieldDescriptor::CPPTYPE_STRING && !leaf.field->is_repeated() &&
         error.empty())
       continue;
-    EXPECT_EQ(error.substr(0, name.size() + leaf.path.size() + 4), name + ": " + leaf.path + ": ");
+    EXPECT_EQ(error.substr(0, name.size() + leaf.path.size() + 2), name + ": " + leaf.path);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "rules.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -14,11 +15,13 @@ constexpr int64_t kMessageHeadroom = 4096;
 
 template <class Section>
 Rule Make(std::vector<std::string> keys, std::string text,
-          std::string (*broken)(const Section& section, const std::string& path)) {
+          std::string (*broken)(const Section& section, const std::string& path),
+          Rule::When when = Rule::When::kAll) {
   return {Section::descriptor(), std::move(keys), std::move(text),
           [broken](const Message& message, const std::string& path) {
             return broken(static_cast<const Section&>(message), path);
-          }};
+          },
+          when};
 }
 
 std::string HeadsDivide(const v1::ModelConfig& model, const std::string& path) {
@@ -55,6 +58,19 @@ std::string BodyFitsMessage(const v1::Config& config, const std::string&) {
       "(mesh.max_message_bytes is %d); want at most %d, or set mesh.max_message_bytes to at least %d",
       config.gateway().max_body_bytes(), config.mesh().max_message_bytes(), most,
       config.gateway().max_body_bytes() + kMessageHeadroom);
+}
+
+std::string CertificateIsWhole(const v1::TlsConfig& tls, const std::string& path) {
+  const std::string cert = JoinPath(path, "cert_file"), key = JoinPath(path, "key_file");
+  if (tls.cert_file().empty() != tls.key_file().empty()) {
+    const bool no_key = tls.key_file().empty();
+    return absl::StrFormat("%s is set and %s is not; a certificate and its key go together",
+                           no_key ? cert : key, no_key ? key : cert);
+  }
+  if (tls.cert_file().empty() || !tls.ca_file().empty()) return "";
+  return absl::StrFormat(
+      "%s is set and %s is not; set it to the authority that issued the mesh's certificates", cert,
+      JoinPath(path, "ca_file"));
 }
 
 // Two ports of one daemon. Port 0 is any free one, so never the same.
@@ -96,11 +112,10 @@ bool Has(const Message& message, const std::string& key) {
   return true;
 }
 
-bool HasAll(const Message& message, const Rule& rule) {
-  for (const std::string& key : rule.keys) {
-    if (!Has(message, key)) return false;
-  }
-  return true;
+bool Applies(const Rule& rule, const Message& message) {
+  const auto has = [&](const std::string& key) { return Has(message, key); };
+  return rule.when == Rule::When::kAll ? std::all_of(rule.keys.begin(), rule.keys.end(), has)
+                                       : std::any_of(rule.keys.begin(), rule.keys.end(), has);
 }
 
 }  // namespace
@@ -123,6 +138,10 @@ const std::vector<Rule>& Rules() {
       Make<v1::Config>({"gateway.max_body_bytes", "mesh.max_message_bytes"},
                        "`gateway.max_body_bytes` is at least 4 KiB below `mesh.max_message_bytes`.",
                        &BodyFitsMessage),
+      Make<v1::TlsConfig>({"cert_file", "key_file"},
+                          "`mesh.tls.cert_file` and `mesh.tls.key_file` are given together, and only with "
+                          "`mesh.tls.ca_file`.",
+                          &CertificateIsWhole, Rule::When::kAny),
       MakePortsDiffer<v1::DataLoaderConfig>("data_loader"),
       MakePortsDiffer<v1::TrainerWorkerConfig>("trainer_worker"),
       MakePortsDiffer<v1::CheckpointStoreConfig>("checkpoint_store"),
@@ -141,7 +160,7 @@ void CheckRules(const Message& message, const std::string& path,
                 const std::function<void(const std::string&, const Rule&, const std::string& path)>& found) {
   const Descriptor& type = *message.GetDescriptor();
   for (const Rule& rule : Rules()) {
-    if (rule.section != &type || !HasAll(message, rule) || !ask(rule, path)) continue;
+    if (rule.section != &type || !Applies(rule, message) || !ask(rule, path)) continue;
     if (const std::string problem = rule.broken(message, path); !problem.empty()) found(problem, rule, path);
   }
   for (int i = 0; i < type.field_count(); ++i) {

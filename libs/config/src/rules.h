@@ -12,12 +12,13 @@ namespace bdh::config {
 struct Rule {
   // The message the keys are paths in: a section, or all of Config.
   const Descriptor* section;
-  // The rule is asked only when all of them hold a value.
+  // The rule is asked when all of them hold a value, or any of them, as `when` says.
   std::vector<std::string> keys;
   // For people: "`train.warmup_steps` is less than ...".
   std::string text;
   // What is wrong, as a whole sentence, or empty. `path` is the section's.
   std::function<std::string(const Message& section, const std::string& path)> broken;
+  enum class When { kAll, kAny } when = When::kAll;
 };
 
 const std::vector<Rule>& Rules();

@@ -49,6 +49,21 @@ TEST(Rules, ABodyFitsIntoAMessage) {
   EXPECT_EQ(ErrorOf({"gateway.max_body_bytes=8MiB", "mesh.max_message_bytes=9MiB"}), "");
 }
 
+TEST(Rules, ACertificateComesWithItsKeyAndAnAuthority) {
+  EXPECT_EQ(ErrorOf({"mesh.tls={ca_file: a, cert_file: b, key_file: c}"}), "");
+  EXPECT_EQ(ErrorOf({"mesh.tls.ca_file=a"}), "");
+  EXPECT_EQ(
+      ErrorOf({"mesh.tls={ca_file: a, cert_file: b}"}),
+      "--set: mesh.tls.cert_file is set and mesh.tls.key_file is not; a certificate and its key go together");
+  EXPECT_EQ(
+      ErrorOf({"mesh.tls.key_file=c"}),
+      "--set: mesh.tls.key_file is set and mesh.tls.cert_file is not; a certificate and its key go together");
+  EXPECT_EQ(
+      ErrorOf({"mesh.tls={cert_file: b, key_file: c}"}),
+      "--set: mesh.tls.cert_file is set and mesh.tls.ca_file is not; set it to the authority that issued the "
+      "mesh's certificates");
+}
+
 TEST(Rules, EachPortIsItsOwn) {
   for (const char* daemon : {"data_loader", "trainer_worker", "checkpoint_store", "inference", "gateway"}) {
     const std::string name = daemon;
