@@ -61,6 +61,8 @@ void AddModelsCommands(CLI::App& app, Invocation& invocation);
 void AddGenerateCommand(CLI::App& app, Invocation& invocation);
 void AddConfigCommands(CLI::App& app, Invocation& invocation);
 void AddCertsCommands(CLI::App& app, Invocation& invocation);
+void AddTokenCommands(CLI::App& app, Invocation& invocation);
+void AddLogLevelCommand(CLI::App& app, Invocation& invocation);
 void AddModelCommands(CLI::App& app, Invocation& invocation);
 
 }  // namespace bdh::bdhctl

@@ -1,9 +1,11 @@
 // bdhctl: the one tool a person types.
+#include <cstdlib>
 #include <cstring>
 #include <iostream>
 
 #include "absl/strings/str_format.h"
 #include "bdh/base/version.h"
+#include "bdh/telemetry/trace.h"
 #include "services/bdhctl/command.h"
 #include "services/bdhctl/output.h"
 
@@ -49,6 +51,8 @@ void AddAll(CLI::App& app, Invocation& invocation) {
   AddConfigCommands(app, invocation);
   AddModelCommands(app, invocation);
   AddCertsCommands(app, invocation);
+  AddTokenCommands(app, invocation);
+  AddLogLevelCommand(app, invocation);
   AddCommand<VersionFlags>(
       app, invocation, "version", "Print the version",
       [](CLI::App& command, VersionFlags& flags) { AddJsonFlag(command, flags.json); }, RunVersion);
@@ -76,6 +80,10 @@ int Main(int argc, char** argv) {
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
   HideKeys(argc, argv);
+  // One request, whatever calls it takes: its id is in the daemons' logs. $TRACEPARENT makes it part of
+  // another.
+  const char* traceparent = std::getenv("TRACEPARENT");
+  const telemetry::ScopedTrace trace(telemetry::Trace::Continue(traceparent != nullptr ? traceparent : ""));
   const absl::StatusOr<int> outcome = invocation.action();
   if (outcome.ok()) return *outcome;
   std::cerr << "bdhctl: " << outcome.status().message() << std::endl;

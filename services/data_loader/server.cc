@@ -10,20 +10,20 @@ namespace bdh::data_loader {
 namespace {
 
 constexpr char kName[] = "bdh-data-loader";
-// Handlers beside the batch streams, so that a full house still answers what is asked of it.
-constexpr int kOtherThreads = 64;
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
+  // Beside the batch streams, so that a full house still answers what is asked of it.
+  options.listen.max_calls += options.max_streams;
   auto server = std::unique_ptr<Server>(new Server());
   BDH_ASSIGN_OR_RETURN(server->store_,
                        corpus::DatasetStore::Open({.folder = options.data_dir,
                                                    .shard_tokens = options.shard_tokens,
                                                    .max_dataset_bytes = options.max_dataset_bytes}));
   server->gate_ = std::make_unique<mesh::Gate>(kName, options.listen, server->metrics_);
-  server->service_ =
-      std::make_unique<DataLoader>(*server->store_, *server->gate_, server->metrics_, options.max_streams);
+  server->service_ = std::make_unique<DataLoader>(*server->store_, *server->gate_, server->metrics_,
+                                                  options.max_streams, options.listen.max_message_bytes);
   const DataLoader& service = *server->service_;
   BDH_ASSIGN_OR_RETURN(server->server_,
                        mesh::Server::Start({.daemon = kName,
@@ -32,8 +32,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                                             .service_names = {v1::DataLoaderService::service_full_name()},
                                             .gate = server->gate_.get(),
                                             .metrics = &server->metrics_,
-                                            .key_figure = [&service] { return service.KeyFigure(); },
-                                            .max_threads = options.max_streams + kOtherThreads}));
+                                            .key_figure = [&service] { return service.KeyFigure(); }}));
   server->server_->SetReady(true);
   BDH_LOG(INFO) << "data loader ready address=" << server->address() << " data_dir=" << options.data_dir
                 << " datasets=" << server->store_->List().size();

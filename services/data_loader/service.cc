@@ -20,6 +20,7 @@ namespace bdh::data_loader {
 namespace {
 
 constexpr int64_t kBatchMessageBytes = int64_t{4} << 20;
+constexpr int64_t kMessageHeadroom = 4096;  // For the fields around the tokens.
 constexpr int64_t kTokenizeBytesMax = int64_t{1} << 20;
 constexpr int kBatchSizeMax = 65536;
 constexpr int kBlockSizeMax = 1 << 20;
@@ -52,9 +53,8 @@ absl::Status CheckHash(const corpus::Dataset& dataset, const std::string& wanted
 }
 
 // Sends one step's rows in as many messages as it takes. False: the reader is gone.
-bool SendStep(const corpus::Sampler& sampler, int64_t step, corpus::RowRange slice, v1::Batch& batch,
-              grpc::ServerWriter<v1::Batch>& writer) {
-  const int64_t rows_at_once = std::max<int64_t>(1, kBatchMessageBytes / sampler.row_bytes());
+bool SendStep(const corpus::Sampler& sampler, int64_t step, corpus::RowRange slice, int64_t rows_at_once,
+              v1::Batch& batch, grpc::ServerWriter<v1::Batch>& writer) {
   for (int64_t row = slice.begin; row < slice.end; row += rows_at_once) {
     const corpus::RowRange rows = {row, std::min(row + rows_at_once, slice.end)};
     batch.set_step(step);
@@ -133,10 +133,11 @@ class DataLoader::StreamSlot {
 };
 
 DataLoader::DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, telemetry::Metrics& metrics,
-                       int max_streams)
+                       int max_streams, int max_message_bytes)
     : store_(store),
       gate_(gate),
       max_streams_(max_streams),
+      batch_message_bytes_(std::min(kBatchMessageBytes, max_message_bytes - kMessageHeadroom)),
       tokens_sent_(metrics.Counter("bdh_loader_tokens_total", "Tokens sent in batches.")),
       streams_gauge_(metrics.Gauge("bdh_loader_streams", "Open batch streams.")),
       datasets_gauge_(metrics.Gauge("bdh_loader_datasets", "Data sets that can be streamed.")) {
@@ -217,13 +218,21 @@ absl::Status DataLoader::Stream(const v1::StreamBatchesRequest& request, BatchWr
   const corpus::RowRange slice =
       corpus::SliceOf(request.batch_size(), request.rank(), std::max(request.world_size(), 1));
   const int64_t end = request.step_count() == 0 ? INT64_MAX : request.start_step() + request.step_count();
+  if (sampler.row_bytes() > batch_message_bytes_) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "block_size is %d, so one row takes %d bytes, and a message holds %d (mesh.max_message_bytes of "
+        "bdh-data-loader and its readers); make blocks shorter or messages larger",
+        request.block_size(), sampler.row_bytes(), batch_message_bytes_));
+  }
+  const int64_t rows_at_once = batch_message_bytes_ / sampler.row_bytes();
   v1::Batch batch;  // One for all messages: its buffer is kept.
   for (int64_t step = request.start_step(); step < end; ++step) {
     if (stopping_) {
       return absl::UnavailableError(
           absl::StrFormat("bdh-data-loader is shutting down; open the stream again at start_step %d", step));
     }
-    if (!SendStep(sampler, step, slice, batch, writer)) return absl::CancelledError("the reader is gone");
+    if (!SendStep(sampler, step, slice, rows_at_once, batch, writer))
+      return absl::CancelledError("the reader is gone");
     tokens_sent_.Increment(static_cast<double>(slice.size() * sampler.columns()));
   }
   return absl::OkStatus();

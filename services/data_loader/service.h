@@ -16,7 +16,7 @@ class DataLoader final : public v1::DataLoaderService::Service {
  public:
   // All three outlive this object.
   DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, telemetry::Metrics& metrics,
-             int max_streams);
+             int max_streams, int max_message_bytes);
 
   // "1 data set, 2 streams".
   std::string KeyFigure() const;
@@ -50,6 +50,7 @@ class DataLoader final : public v1::DataLoaderService::Service {
   corpus::DatasetStore& store_;
   const mesh::Gate& gate_;
   const int max_streams_;
+  const int64_t batch_message_bytes_;  // Tokens that one message may hold.
   std::atomic<int> streams_ = 0;
   std::atomic<bool> stopping_ = false;
   prometheus::Counter& tokens_sent_;

@@ -55,6 +55,7 @@ void CompletionJob::StartMore() {
 
 void CompletionJob::StartChoice(int index) {
   const auto self = shared_from_this();
+  const telemetry::ScopedTrace trace(exchange_->request().trace);
   Running& running = running_[static_cast<size_t>(index)];
   running.generation = client_.Generate(
       request_.ForChoice(index),
@@ -160,6 +161,7 @@ void CompletionJob::Write(const std::string& json) {
 
 void CompletionJob::Fail(const absl::Status& status) {
   const auto& id = exchange_->request().id;
+  const telemetry::ScopedTrace trace(exchange_->request().trace);
   const ApiError error = FromInference(status, request_.model, request_.chat, id);
   if (error.status >= 500)
     BDH_LOG(WARNING) << "generation failed id=" << id << " status=" << status.ToString();

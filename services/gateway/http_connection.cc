@@ -231,7 +231,8 @@ void ConnectionImpl::OnHead(error_code error) {
                                   View(field.value()));
   }
   request_.id = request_.Header("x-request-id");
-  if (!IsSaneRequestId(request_.id)) request_.id = "req_" + RandomHex(12);
+  request_.trace = telemetry::Trace::Continue(request_.Header(telemetry::kTraceparent));
+  if (!IsSaneRequestId(request_.id)) request_.id = "req_" + request_.trace.ids.trace_id;
   if (error) return OnBadInput(error);
   Admit();
 }
@@ -314,7 +315,10 @@ void ConnectionImpl::OnBody(error_code error) {
   counted_ = true;
   host_.CountRequest(+1);
   const auto exchange = exchange_;
-  admission_.handler(exchange);
+  {
+    const telemetry::ScopedTrace trace(request_.trace);
+    admission_.handler(exchange);
+  }
   if (exchange_ == exchange) Watch();
 }
 
@@ -358,6 +362,7 @@ void ConnectionImpl::QueueHead(const Response& head, Framing framing) {
   framing_ = framing;
   if (host_.draining) keep_alive_ = false;
   HeaderList extra = {{"x-request-id", request_.id},
+                      {telemetry::kTraceparent, request_.trace.ToString()},
                       {"openai-processing-ms",
                        absl::StrFormat("%d", absl::ToInt64Milliseconds(absl::Now() - request_.arrival))}};
   extra.insert(extra.end(), options_.extra_headers.begin(), options_.extra_headers.end());
@@ -445,6 +450,7 @@ void ConnectionImpl::Report(int status, bool client_gone) {
   const auto on_gone = exchange->Detach();
   EndBody();
   if (options_.on_access) {
+    const telemetry::ScopedTrace trace(request_.trace);
     options_.on_access({.method = request_.method,
                         .path = request_.path,
                         .route = admission_.route,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "bdh/telemetry/trace.h"
 
 namespace bdh::gateway {
 
@@ -17,8 +18,9 @@ struct Request {
   std::string path;    // Of the target, without the query: "/v1/models".
   HeaderList headers;  // Names in lower case.
   std::string body;
-  std::string id;      // For x-request-id: the client's, if sane, or ours.
-  absl::Time arrival;  // When its first byte was there.
+  std::string id;          // For x-request-id: the client's, if sane, or ours, which holds the trace id.
+  telemetry::Trace trace;  // The client's, if it sent a traceparent, or a new one.
+  absl::Time arrival;      // When its first byte was there.
 
   // The first header of that name, or "". `lower_name` is in lower case.
   std::string_view Header(std::string_view lower_name) const;

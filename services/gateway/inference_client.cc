@@ -9,6 +9,26 @@
 
 namespace bdh::gateway {
 
+namespace {
+
+// What of a prompt decides where it goes: enough to tell conversations apart, so little that their next turns
+// and other questions about one long text go where its beginning is known already.
+constexpr size_t kKeyBytes = 256;
+
+// A named user's requests stay together; anonymous ones go by model and beginning.
+std::string AffinityKey(const v1::GenerateRequest& request) {
+  if (request.tenant().find('/') != std::string::npos) return request.tenant();
+  std::string key = request.model() + "\n" + request.text();
+  for (const v1::ChatMessage& message : request.chat().messages()) {
+    if (key.size() >= kKeyBytes) break;
+    key += message.role() + "\n" + message.content() + "\n";
+  }
+  key.resize(std::min(key.size(), kKeyBytes));
+  return key;
+}
+
+}  // namespace
+
 // The calls under way, so that all can be ended and waited for.
 class InferenceClient::Calls {
  public:
@@ -64,22 +84,24 @@ class InferenceClient::GenerationImpl final : public Generation,
                                               public std::enable_shared_from_this<GenerationImpl> {
  public:
   GenerationImpl(Calls::Context context, const v1::GenerateRequest& request, const mesh::Peer& peer,
-                 std::shared_ptr<Calls> calls, Post post, Listener listener)
+                 Replica replica, std::shared_ptr<Calls> calls, Post post, Listener listener)
       : context_(std::move(context)),
         request_(request),
         peer_(peer),
+        replica_(std::move(replica)),
         calls_(std::move(calls)),
         post_(std::move(post)),
         listener_(std::move(listener)) {}
 
-  void Start(v1::InferenceService::Stub& stub) {
+  void Start() {
     if (!calls_->Begin(context_)) {
       MutexLock lock(mutex_);
       released_ = true;  // There is no call to hold.
       return Deliver(absl::CancelledError("the gateway is shutting down"));
     }
     self_ = shared_from_this();
-    stub.async()->Generate(context_.get(), &request_, this);
+    stub_ = v1::InferenceService::NewStub(replica_->channel());
+    stub_->async()->Generate(context_.get(), &request_, this);
     AddHold();
     StartCall();
   }
@@ -123,6 +145,7 @@ class InferenceClient::GenerationImpl final : public Generation,
   }
 
   void OnDone(const grpc::Status& status) override {
+    replica_->Report(status);
     Deliver(peer_.Outcome(status));
     const auto calls = calls_;
     calls->Forget(context_);
@@ -141,6 +164,8 @@ class InferenceClient::GenerationImpl final : public Generation,
   const Calls::Context context_;
   const v1::GenerateRequest request_;
   const mesh::Peer& peer_;
+  const Replica replica_;
+  std::unique_ptr<v1::InferenceService::Stub> stub_;
   const std::shared_ptr<Calls> calls_;
   const Post post_;
   Listener listener_;                     // On the strand only.
@@ -152,8 +177,26 @@ class InferenceClient::GenerationImpl final : public Generation,
   bool released_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
+// A call that could not begin.
+class InferenceClient::NoGeneration final : public Generation {
+ public:
+  NoGeneration(const absl::Status& status, const Post& post, Listener listener)
+      : on_done_(std::make_shared<std::function<void(absl::Status)>>(std::move(listener.on_done))) {
+    post([status, on_done = on_done_] {
+      if (const auto callback = std::exchange(*on_done, nullptr)) callback(status);
+    });
+  }
+  void Next() override {}
+  void Cancel() override { *on_done_ = nullptr; }
+
+ private:
+  const std::shared_ptr<std::function<void(absl::Status)>> on_done_;
+};
+
 struct InferenceClient::ModelsCall {
   Calls::Context context;
+  Replica replica;
+  std::unique_ptr<v1::InferenceService::Stub> stub;
   v1::ListModelsRequest request;
   v1::ListModelsResponse response;
   Post post;
@@ -170,8 +213,10 @@ struct InferenceClient::ModelsCall {
 
 InferenceClient::InferenceClient(const Options& options)
     : options_(options),
-      peer_("bdh-inference", options.address, options.credentials, options.max_message_bytes),
-      stub_(v1::InferenceService::NewStub(peer_.channel())),
+      replicas_("bdh-inference", options.address,
+                {.credentials = options.credentials,
+                 .max_message_bytes = options.max_message_bytes,
+                 .health_service = v1::InferenceService::service_full_name()}),
       calls_(std::make_shared<Calls>()) {}
 
 InferenceClient::~InferenceClient() {
@@ -180,24 +225,32 @@ InferenceClient::~InferenceClient() {
 
 void InferenceClient::ListModels(Post post, OnModels on_models) {
   auto call = std::make_shared<ModelsCall>();
-  call->context = peer_.NewContext(options_.call_timeout);
+  call->context = replicas_.peer().NewContext(options_.call_timeout);
   call->post = std::move(post);
   call->on_models = std::move(on_models);
+  auto replica = replicas_.Choose("ListModels", mesh::Affinity::kSpread);
+  if (!replica.ok()) return call->Finish(replica.status());
+  call->replica = *std::move(replica);
+  call->stub = v1::InferenceService::NewStub(call->replica->channel());
   if (!calls_->Begin(call->context))
     return call->Finish(absl::CancelledError("the gateway is shutting down"));
-  stub_->async()->ListModels(call->context.get(), &call->request, &call->response,
-                             [this, call, calls = calls_](const grpc::Status& status) {
-                               call->Finish(peer_.Outcome(status));
-                               calls->Forget(call->context);
-                               calls->End();
-                             });
+  call->stub->async()->ListModels(call->context.get(), &call->request, &call->response,
+                                  [this, call, calls = calls_](const grpc::Status& status) {
+                                    call->replica->Report(status);
+                                    call->Finish(replicas_.peer().Outcome(status));
+                                    calls->Forget(call->context);
+                                    calls->End();
+                                  });
 }
 
 std::shared_ptr<Generation> InferenceClient::Generate(const v1::GenerateRequest& request, Post post,
                                                       Listener listener) {
-  auto generation = std::make_shared<GenerationImpl>(peer_.NewContext(options_.generate_timeout), request,
-                                                     peer_, calls_, std::move(post), std::move(listener));
-  generation->Start(*stub_);
+  auto replica = replicas_.Choose(AffinityKey(request), mesh::Affinity::kSpread);
+  if (!replica.ok()) return std::make_shared<NoGeneration>(replica.status(), post, std::move(listener));
+  auto generation = std::make_shared<GenerationImpl>(replicas_.peer().NewContext(options_.generate_timeout),
+                                                     request, replicas_.peer(), *std::move(replica), calls_,
+                                                     std::move(post), std::move(listener));
+  generation->Start();
   return generation;
 }
 

@@ -1,5 +1,5 @@
-// bdh-inference as the gateway sees it: calls that do not hold a thread, whose answers come on the strand of
-// the HTTP request they belong to.
+// bdh-inference as the gateway sees it: one daemon or several, of which requests that begin alike go to the
+// same; calls that do not hold a thread, whose answers come on the strand of the HTTP request they belong to.
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "bdh/mesh/peer.h"
+#include "bdh/mesh/replica_set.h"
 #include "bdh/v1/inference.grpc.pb.h"
 
 namespace bdh::gateway {
@@ -32,7 +32,7 @@ class Generation {
 class InferenceClient {
  public:
   struct Options {
-    std::string address;  // gRPC target.
+    std::string address;  // As mesh::ResolveTarget has it.
     mesh::Credentials credentials = {};
     int max_message_bytes = 8 << 20;
     absl::Duration call_timeout = absl::Seconds(10);  // Of ListModels.
@@ -58,11 +58,12 @@ class InferenceClient {
  private:
   class Calls;
   class GenerationImpl;
+  class NoGeneration;
+  using Replica = std::shared_ptr<mesh::ReplicaSet::Replica>;
   struct ModelsCall;
 
   const Options options_;
-  const mesh::Peer peer_;
-  const std::unique_ptr<v1::InferenceService::Stub> stub_;
+  mesh::ReplicaSet replicas_;
   const std::shared_ptr<Calls> calls_;
 };
 

@@ -166,9 +166,9 @@ std::string Router::Tenant(const Request& request) const {
 
 HeaderList Router::CommonHeaders() const {
   if (options_.cors_allow_origin.empty()) return {};
-  HeaderList headers = {
-      {"Access-Control-Allow-Origin", options_.cors_allow_origin},
-      {"Access-Control-Expose-Headers", "x-request-id, openai-processing-ms, retry-after, retry-after-ms"}};
+  HeaderList headers = {{"Access-Control-Allow-Origin", options_.cors_allow_origin},
+                        {"Access-Control-Expose-Headers",
+                         "x-request-id, traceparent, openai-processing-ms, retry-after, retry-after-ms"}};
   if (options_.cors_allow_origin != "*") headers.emplace_back("Vary", "Origin");
   return headers;
 }

@@ -40,10 +40,12 @@ class ScriptedInference final : public v1::InferenceService::Service {
     auto server = mesh::Server::Start({.daemon = "bdh-inference",
                                        .listen = Listen(),
                                        .services = {this},
+                                       .service_names = {v1::InferenceService::service_full_name()},
                                        .gate = &gate_,
                                        .metrics = &metrics_});
     BDH_CHECK(server.ok());
     server_ = *std::move(server);
+    server_->SetReady(true);
   }
 
   const std::string& address() const { return server_->address(); }

@@ -98,6 +98,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                     .any_host = options.insecure,
                     .cors_allow_origin = options.cors_allow_origin};
   service.job.ping = options.ping;
+  service.slow_request = options.listen.slow_call;
   server->service_ = std::make_unique<OpenAiService>(std::move(service), *server->client_, server->metrics_);
   BDH_ASSIGN_OR_RETURN(server->http_, StartHttp(options, *server->service_));
   BDH_ASSIGN_OR_RETURN(

@@ -136,10 +136,13 @@ void OpenAiService::Record(const AccessRecord& record) {
       .Seconds("bdh_gateway_request_seconds", "From a request's first byte to the end of its answer.",
                {{"path", record.route}})
       .Observe(absl::ToDoubleSeconds(record.took));
-  BDH_LOG(INFO) << "request method=" << record.method << " path=" << record.path.substr(0, 200)
-                << " status=" << record.status << " sent_bytes=" << record.sent_bytes
-                << " took_ms=" << absl::ToInt64Milliseconds(record.took) << " id=" << record.id
-                << (record.client_gone ? " client_gone=1" : "");
+  LogSeverity severity = LogSeverity::kDebug;
+  if (record.took >= options_.slow_request) severity = LogSeverity::kInfo;
+  if (record.status >= 500) severity = LogSeverity::kWarning;
+  BDH_LOG_AT(severity) << "request method=" << record.method << " path=" << record.path.substr(0, 200)
+                       << " status=" << record.status << " sent_bytes=" << record.sent_bytes
+                       << " took_ms=" << absl::ToInt64Milliseconds(record.took) << " id=" << record.id
+                       << (record.client_gone ? " client_gone=1" : "");
 }
 
 std::string OpenAiService::KeyFigure() const {

@@ -18,6 +18,7 @@ class OpenAiService {
   struct Options {
     Router::Options router = {};
     CompletionJob::Options job = {};
+    absl::Duration slow_request = absl::Seconds(5);  // Logged when it takes longer.
   };
 
   // `client` and `metrics` outlive this; this outlives the HttpServer that uses it.

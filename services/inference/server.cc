@@ -14,9 +14,6 @@ namespace bdh::inference {
 namespace {
 
 constexpr char kName[] = "bdh-inference";
-// Handlers beside those of admitted and waiting generations, so that a full house still answers what is
-// asked.
-constexpr int kOtherThreads = 128;
 // For handlers to see that their generation was cancelled.
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(2);
 
@@ -31,6 +28,8 @@ Server::Server(const Options& options)
       loader_(std::make_unique<ModelLoader>(store_, memory_, options.max_context_tokens)) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
+  // Beside admitted and waiting generations, so that a full house still answers what is asked.
+  options.listen.max_calls += options.max_active + options.max_queue;
   auto server = std::unique_ptr<Server>(new Server(options));
   DecodeMetrics& decode_metrics = *server->decode_metrics_;
   BDH_ASSIGN_OR_RETURN(
@@ -47,16 +46,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   server->service_ =
       std::make_unique<Inference>(*server->models_, *server->scheduler_, decode_metrics, server->gate_);
   const Inference& service = *server->service_;
-  BDH_ASSIGN_OR_RETURN(
-      server->server_,
-      mesh::Server::Start({.daemon = kName,
-                           .listen = options.listen,
-                           .services = {server->service_.get()},
-                           .service_names = {v1::InferenceService::service_full_name()},
-                           .gate = &server->gate_,
-                           .metrics = &server->metrics_,
-                           .key_figure = [&service] { return service.KeyFigure(); },
-                           .max_threads = options.max_active + options.max_queue + kOtherThreads}));
+  BDH_ASSIGN_OR_RETURN(server->server_,
+                       mesh::Server::Start({.daemon = kName,
+                                            .listen = options.listen,
+                                            .services = {server->service_.get()},
+                                            .service_names = {v1::InferenceService::service_full_name()},
+                                            .gate = &server->gate_,
+                                            .metrics = &server->metrics_,
+                                            .key_figure = [&service] { return service.KeyFigure(); }}));
   server->server_->SetReady(true);
   BDH_LOG(INFO) << "inference ready address=" << server->address() << " data_dir=" << options.data_dir
                 << " store=" << options.store_address;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/telemetry/trace.h"
 #include "services/trainer_worker/backoff.h"
 
 namespace bdh::trainer_worker {
@@ -58,7 +59,10 @@ void BatchStream::Open(int64_t step) {
     MutexLock lock(mutex_);
     ready_.clear();
   }
-  reader_ = std::jthread([this, step](std::stop_token stop) { ReadAhead(step, std::move(stop)); });
+  reader_ = std::jthread([this, step, trace = telemetry::Trace::Current()](std::stop_token stop) {
+    const telemetry::ScopedTrace scope(trace);
+    ReadAhead(step, std::move(stop));
+  });
 }
 
 absl::StatusOr<training::Batch> BatchStream::Read(int64_t step, std::stop_token stop) {

@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/telemetry/trace.h"
 #include "bdh/training/machine.h"
 #include "services/trainer_worker/backoff.h"
 #include "services/trainer_worker/batch_stream.h"
@@ -72,7 +73,10 @@ void Runner::Launch(Reservation place, const v1::Run& run, Start start) {
   std::jthread before;
   MutexLock lock(mutex_);
   // The thread before has released its place as the last thing it did.
-  before = std::exchange(thread_, std::jthread([this, run, start](std::stop_token stop) {
+  // The run goes on under the trace of who started it.
+  const auto trace = telemetry::Trace::Continue(telemetry::Trace::Current().ToString());
+  before = std::exchange(thread_, std::jthread([this, run, start, trace](std::stop_token stop) {
+                           const telemetry::ScopedTrace scope(trace);
                            Train(run, start, std::move(stop));
                          }));
   launched_ = true;

@@ -287,6 +287,62 @@ TEST_F(MeshE2E, ARunOutlivesItsWorkerAndItsWatcherSeesItToTheEnd) {
   ASSERT_TRUE(mesh_->WaitUntilHealthy());
 }
 
+// The log lines of a daemon that carry this trace id, once there are any.
+std::string LinesOfTrace(const std::string& data, const std::string& daemon, const std::string& trace_id) {
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  std::string lines;
+  while (lines.empty() && absl::Now() < deadline) {
+    std::ifstream log(data + "/logs/" + daemon + ".log");
+    for (std::string line; std::getline(log, line);) {
+      if (line.find("trace=" + trace_id) != std::string::npos) lines += line + "\n";
+    }
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  return lines;
+}
+
+TEST_F(MeshE2E, OneTraceIdIsInTheLogsOfAllWhoWorkedForARequest) {
+  mesh_->Ok({"loglevel", "debug"});
+  EXPECT_EQ(mesh_->OkJson({"loglevel"}).at("bdh-gateway"), "debug");
+
+  BDH_ASSERT_OK_AND_ASSIGN(const HttpResponse answer,
+                           Post(url_ + "/v1/completions", CompletionRequest(/*stream=*/false)));
+  const std::string traceparent = answer.headers.at("traceparent");
+  ASSERT_EQ(traceparent.size(), 55u) << traceparent;
+  const std::string made = traceparent.substr(3, 32);
+  EXPECT_EQ(answer.headers.at("x-request-id"), "req_" + made);
+  EXPECT_THAT(LinesOfTrace(mesh_->data(), "bdh-gateway", made), HasSubstr("path=/v1/completions status=200"));
+  EXPECT_THAT(LinesOfTrace(mesh_->data(), "bdh-inference", made), HasSubstr("call method=Generate code=OK"));
+
+  const std::string given = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const auto do_under_trace = [&](std::vector<std::string> arguments) {
+    Command command = mesh_->Bdhctl(std::move(arguments));
+    command.environment["TRACEPARENT"] = "00-" + given + "-00f067aa0ba902b7-01";
+    const Outcome outcome = Execute(command);
+    EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  };
+  do_under_trace({"train", "start", "--dataset", "rivers", "--config", ConfigFile(), "--name", "traced",
+                  "--set", "train.max_steps=2", "--watch"});
+  do_under_trace({"models", "load", "release/1", "--id", "traced"});
+  EXPECT_THAT(LinesOfTrace(mesh_->data(), "bdh-trainer-worker", given), HasSubstr("checkpoint saved"));
+  EXPECT_THAT(LinesOfTrace(mesh_->data(), "bdh-data-loader", given), HasSubstr("method=StreamBatches"));
+  EXPECT_THAT(LinesOfTrace(mesh_->data(), "bdh-inference", given), HasSubstr("model loaded id=traced"));
+  const std::string store = LinesOfTrace(mesh_->data(), "bdh-checkpoint-store", given);
+  EXPECT_THAT(store, HasSubstr("method=PutCheckpoint"));
+  EXPECT_THAT(store, HasSubstr("method=GetCheckpoint"));
+  mesh_->Ok({"models", "unload", "traced"});
+  mesh_->Ok({"loglevel", "info"});
+}
+
+TEST_F(MeshE2E, TheTokenIsReplacedWhileAllRuns) {
+  const Json before = mesh_->OkJson({"token", "show"});
+  const Json after = mesh_->OkJson({"token", "rotate"});
+  EXPECT_EQ(after.at("tokens").size(), 1u);
+  EXPECT_NE(after.at("tokens"), before.at("tokens"));
+  EXPECT_EQ(Complete(), Generate());
+  EXPECT_THAT(mesh_->Ok({"train", "ls"}), HasSubstr("first"));
+}
+
 class KillE2E : public MeshE2E, public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(KillE2E, ADaemonThatIsKilledComesBackWithAllItHad) {

@@ -4,11 +4,10 @@
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
-#include <sys/stat.h>
+#include <openssl/crypto.h>
 
 #include <mutex>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
@@ -16,6 +15,9 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "bdh/certs/certificate.h"
+#include "permissions.h"
+#include "private_file.h"
+#include "token_source.h"
 
 namespace bdh::mesh {
 namespace {
@@ -31,16 +33,6 @@ struct Tls {
 
   bool on() const { return !ca_file.empty(); }
 };
-
-// Group is allowed: Kubernetes mounts secrets as 0640 for fsGroup.
-absl::Status CheckPrivate(const std::string& key, const std::string& file) {
-  struct stat info;
-  if (stat(file.c_str(), &info) != 0) return ErrnoStatus(errno, absl::StrFormat("%s %s", key, file));
-  if ((info.st_mode & S_IRWXO) == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrFormat("%s %s can be read by everybody (mode %04o); run: chmod 600 %s", key, file,
-                      info.st_mode & 07777, file));
-}
 
 grpc_ssl_client_certificate_request_type AskClients(const std::string& client_certificates) {
   if (client_certificates == "none") return GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE;
@@ -121,26 +113,18 @@ absl::Status CheckFiles(const Tls& tls, std::string_view name) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ReadToken(const std::string& file) {
-  if (file.empty()) return "";
-  BDH_RETURN_IF_ERROR(CheckPrivate("mesh.token_file", file));
-  BDH_ASSIGN_OR_RETURN(std::string token, ReadFile(file));
-  absl::StripAsciiWhitespace(&token);
-  for (const char c : token) {
-    if (!absl::ascii_isgraph(static_cast<unsigned char>(c))) token.clear();
-  }
-  if (token.empty() || token.size() > 4096) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "mesh.token_file %s must hold one line of 1 to 4,096 visible ASCII characters", file));
-  }
-  return token;
+// In constant time, so that a wrong token teaches nothing about the right one.
+bool SameSecret(std::string_view given, std::string_view expected) {
+  return given.size() == expected.size() && CRYPTO_memcmp(given.data(), expected.data(), given.size()) == 0;
 }
 
 }  // namespace
 
 struct Credentials::State {
-  std::string token;
+  std::string name;                     // Ours.
+  std::unique_ptr<TokenSource> tokens;  // Null: none is demanded.
   Tls tls;
+  Permissions permissions;
 
   // Reads the files again every reload_seconds, in a thread of its own.
   std::shared_ptr<Provider> Watch() {
@@ -156,7 +140,8 @@ struct Credentials::State {
 };
 
 Credentials::Credentials(std::string token) : state_(std::make_shared<State>()) {
-  state_->token = std::move(token);
+  if (!token.empty())
+    state_->tokens = std::make_unique<TokenSource>(Tokens{{.name = "", .secret = std::move(token)}});
 }
 
 absl::StatusOr<Credentials> Credentials::Load(const v1::MeshConfig& mesh, std::string_view name) {
@@ -164,12 +149,44 @@ absl::StatusOr<Credentials> Credentials::Load(const v1::MeshConfig& mesh, std::s
   state->tls = FromConfig(mesh.tls(), name);
   BDH_RETURN_IF_ERROR(CheckTogether(state->tls));
   if (state->tls.on()) BDH_RETURN_IF_ERROR(CheckFiles(state->tls, name));
-  BDH_ASSIGN_OR_RETURN(state->token, ReadToken(mesh.token_file()));
+  if (!mesh.token_file().empty()) {
+    BDH_ASSIGN_OR_RETURN(state->tokens, TokenSource::Open(PathFor(name, mesh.token_file())));
+  }
+  BDH_ASSIGN_OR_RETURN(state->permissions, Permissions::FromConfig(mesh.permissions()));
+  state->name = std::string(name);
   return Credentials(std::move(state));
 }
 
-const std::string& Credentials::token() const {
-  return state_->token;
+std::string Credentials::token() const {
+  return demands_token() ? TokenToShow(*state_->tokens->Get(), state_->name).secret : "";
+}
+
+Credentials Credentials::WithToken(std::string token) const {
+  auto state = std::make_shared<State>();
+  state->name = state_->name;
+  state->tokens = std::make_unique<TokenSource>(Tokens{{.name = "", .secret = std::move(token)}});
+  state->tls = state_->tls;
+  state->permissions = state_->permissions;
+  return Credentials(std::move(state));
+}
+
+absl::StatusOr<std::string> Credentials::NameOfToken(std::string_view token) const {
+  if (!demands_token()) return "";
+  const auto tokens = state_->tokens->Get();
+  const Token* found = nullptr;
+  for (const Token& one : *tokens) {  // All of them, whichever it is.
+    if (SameSecret(token, one.secret)) found = &one;
+  }
+  if (found != nullptr) return found->name;
+  return absl::UnauthenticatedError("nobody's token");
+}
+
+absl::Status Credentials::CheckMay(std::string_view caller, std::string_view method) const {
+  return state_->permissions.Check(caller, method);
+}
+
+bool Credentials::demands_token() const {
+  return state_->tokens != nullptr;
 }
 
 bool Credentials::has_tls() const {
@@ -179,7 +196,7 @@ bool Credentials::has_tls() const {
 bool Credentials::demands_proof() const {
   const bool demands_certificate =
       has_tls() && state_->tls.ask_clients == GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
-  return !state_->token.empty() || demands_certificate;
+  return demands_token() || demands_certificate;
 }
 
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials::ForServer() const {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "absl/time/clock.h"
 #include "bdh/base/file.h"
 #include "bdh/base/log.h"
+#include "bdh/base/status_util.h"
 #include "bdh/base/version.h"
 #include "bdh/config/config.h"
 #include "grpc_log.h"
@@ -30,6 +32,7 @@ struct Flags {
   config::LoadOptions config;
   std::string ready_file;
   bool print_config = false;
+  std::string log_format, log_levels;
 };
 
 // Blocks SIGTERM and SIGINT in this thread and, by inheritance, in all threads made after.
@@ -41,6 +44,14 @@ sigset_t BlockStopSignals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);  // A peer that goes away is an error of its socket, not the end of the daemon.
   return signals;
+}
+
+// As many as the system lets us have: gRPC stops accepting for good when descriptors run out.
+void RaiseFileLimit() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
 }
 
 // Returns when `parent` is gone. A pidfd, not PR_SET_PDEATHSIG: that one fires when the parent's *thread*
@@ -131,6 +142,7 @@ int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& r
 int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
   const sigset_t signals = BlockStopSignals();
   RouteGrpcLog();
+  RaiseFileLimit();
   CLI::App app(spec.summary, spec.name);
   Flags flags;
   app.add_option("--config", flags.config.file, "YAML or JSON file; without it the defaults hold")
@@ -146,6 +158,10 @@ int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
         shortcut.flag, [&flags, &shortcut] { flags.config.sets.push_back(shortcut.assignment); },
         absl::StrFormat("%s (--set %s)", shortcut.help, shortcut.assignment));
   }
+  app.add_option("--log-format", flags.log_format, "text or json (--set mesh.log.format)")
+      ->type_name("FORMAT");
+  app.add_option("--log-levels", flags.log_levels, "Such as info,gateway=debug (--set mesh.log.levels)")
+      ->type_name("LEVELS");
   app.add_flag("--print-config", flags.print_config, "Print the effective configuration and leave");
   app.set_version_flag("--version", absl::StrFormat("%s %s", spec.name, Version()));
   app.footer(
@@ -158,12 +174,18 @@ int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
   InitLogging(argv[0]);
+  if (!flags.log_format.empty()) flags.config.sets.push_back("mesh.log.format=" + flags.log_format);
+  if (!flags.log_levels.empty()) flags.config.sets.push_back("mesh.log.levels=" + flags.log_levels);
   flags.config.environment = config::Environment();
   const auto config = config::Load(flags.config);
   if (!config.ok()) return Fail(spec, config.status(), kExitUsage);
   if (flags.print_config) {
     std::cout << config::ToYaml(*config);
     return 0;
+  }
+  SetLogFormat(config->mesh().log().format() == "json" ? LogFormat::kJson : LogFormat::kText);
+  if (const auto status = SetLogLevels(config->mesh().log().levels()); !status.ok()) {
+    return Fail(spec, Annotate(status, "mesh.log.levels"), kExitUsage);
   }
   return Serve(spec, *config, flags.ready_file, signals);
 }

@@ -271,7 +271,7 @@ TEST(Token, IsReadFromAPrivateFileOnly) {
   ASSERT_EQ(chmod(mesh.token_file().c_str(), 0644), 0);
   const auto open = read().status();
   EXPECT_TRUE(absl::StrContains(open.message(), "chmod 600")) << open;
-  for (const char* bad : {"", "\n", "two\nlines", "sp ace"}) {
+  for (const char* bad : {"", "\n", "# only a comment\n", "three words here", "Bad! name", "tab\x01"}) {
     BDH_ASSERT_OK(WriteFileAtomically(mesh.token_file(), bad, 0600));
     EXPECT_FALSE(read().ok()) << bad;
   }

@@ -6,26 +6,23 @@
 
 #include "absl/strings/str_format.h"
 #include "bdh/mesh/grpc_status.h"
+#include "bdh/mesh/replica_set.h"
+#include "bdh/telemetry/trace.h"
+#include "connect.h"
 
 namespace bdh::mesh {
 namespace {
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& daemon, const std::string& address,
-                                       const Credentials& credentials, int max_message_bytes) {
-  grpc::ChannelArguments arguments;
-  const std::string expected_name = credentials.ExpectedName(daemon);
-  if (!expected_name.empty()) arguments.SetSslTargetNameOverride(expected_name);
-  arguments.SetMaxReceiveMessageSize(max_message_bytes);
-  arguments.SetMaxSendMessageSize(max_message_bytes);
-  arguments.SetLoadBalancingPolicyName("round_robin");
-  // A daemon that restarts is back within a second; the default back-off of up to two minutes would hide
-  // that.
-  // (MIN_RECONNECT_BACKOFF stays: in spite of its name it is how long an attempt to connect may take.)
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
-  // The mesh never speaks through an HTTP proxy of the environment.
-  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(address, credentials.ForChannel(), arguments);
+// gRPC knows lists of addresses, but not "host:port,host:port".
+std::string GrpcTarget(const std::string& address) {
+  if (address.find(',') == std::string::npos) return address;
+  const auto endpoints = ResolveTarget(address);
+  if (!endpoints.ok()) return address;
+  std::string target;
+  for (const Endpoint& endpoint : *endpoints) {
+    if (endpoint.address[0] != '[') target += (target.empty() ? "ipv4:" : ",") + endpoint.address;
+  }
+  return target.empty() ? address : target;
 }
 
 }  // namespace
@@ -34,13 +31,20 @@ Peer::Peer(std::string daemon, std::string address, Credentials credentials, int
     : daemon_(std::move(daemon)),
       address_(std::move(address)),
       credentials_(std::move(credentials)),
-      channel_(Connect(daemon_, address_, credentials_, max_message_bytes)) {}
+      channel_(Connect(
+          GrpcTarget(address_),
+          {.daemon = daemon_, .credentials = credentials_, .max_message_bytes = max_message_bytes})) {}
 
 std::unique_ptr<grpc::ClientContext> Peer::NewContext(absl::Duration timeout, bool wait_for_ready) const {
   auto context = std::make_unique<grpc::ClientContext>();
   context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   context->set_wait_for_ready(wait_for_ready);
-  if (!credentials_.token().empty()) context->AddMetadata("authorization", "Bearer " + credentials_.token());
+  if (const std::string token = credentials_.token(); !token.empty()) {
+    context->AddMetadata("authorization", "Bearer " + token);
+  }
+  if (const auto trace = telemetry::Trace::Current(); !trace.empty()) {
+    context->AddMetadata(telemetry::kTraceparent, trace.ToString());
+  }
   return context;
 }
 

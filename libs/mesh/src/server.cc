@@ -17,6 +17,7 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/version.h"
 #include "bdh/v1/mesh.grpc.pb.h"
+#include "keepalive.h"
 
 namespace bdh::mesh {
 
@@ -47,6 +48,18 @@ class MeshServiceImpl final : public v1::MeshService::Service {
     });
   }
 
+  grpc::Status SetLogLevels(grpc::ServerContext* context, const v1::SetLogLevelsRequest* request,
+                            v1::SetLogLevelsResponse* response) override {
+    return gate_.Run(*context, "SetLogLevels", [&]() -> absl::Status {
+      if (!request->levels().empty()) {
+        BDH_RETURN_IF_ERROR(bdh::SetLogLevels(request->levels()));
+        BDH_LOG(INFO) << "log levels set levels=" << LogLevels();
+      }
+      response->set_levels(LogLevels());
+      return absl::OkStatus();
+    });
+  }
+
  private:
   const Server& server_;
   const std::string daemon_;
@@ -59,12 +72,25 @@ class MeshServiceImpl final : public v1::MeshService::Service {
 
 namespace {
 
+constexpr int kSpareThreads = 32;
+
+int Milliseconds(absl::Duration duration) {
+  return static_cast<int>(absl::ToInt64Milliseconds(duration));
+}
+
 void Limit(const Server::Options& options, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(options.listen.max_message_bytes);
   builder.SetMaxSendMessageSize(options.listen.max_message_bytes);
   grpc::ResourceQuota quota(options.daemon);
-  quota.SetMaxThreads(options.max_threads);
+  // More than the gate lets in, so that it is the gate that refuses, with a sentence.
+  quota.SetMaxThreads(options.listen.max_calls + kSpareThreads);
   builder.SetResourceQuota(quota);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, Milliseconds(options.listen.max_idle));
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             Milliseconds(options.listen.handshake_timeout));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kPingIntervalMinMs);
   // A port belongs to one daemon: without this Linux would let two share it and split their calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }

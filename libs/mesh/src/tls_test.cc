@@ -111,6 +111,20 @@ TEST_F(TlsTest, WhoShowsACertificateOfOursIsHeard) {
   BDH_EXPECT_OK(AskAs(site_.Config()));
 }
 
+TEST_F(TlsTest, TheNameInTheCertificateIsWhoCalls) {
+  v1::MeshConfig mesh = site_.Config();
+  mesh.add_permissions("bdh-gateway: Generate");
+  Serve(mesh);
+  BDH_ASSERT_OK_AND_ASSIGN(const Credentials gateway, Credentials::Load(mesh, kClient));
+  const Peer peer(kServer, server_->address(), gateway);
+  const auto stub = v1::MeshService::NewStub(peer.channel());
+  const auto refused =
+      peer.Call(*stub, &v1::MeshService::Stub::SetLogLevels, v1::SetLogLevelsRequest(), absl::Seconds(10))
+          .status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("bdh-gateway may not call SetLogLevels"));
+}
+
 TEST_F(TlsTest, WithoutACertificateOrWithoutTlsNobodyIsHeardAndTheServerLivesOn) {
   Serve(site_.Config());
   v1::MeshConfig bare = site_.Config();

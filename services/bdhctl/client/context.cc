@@ -55,8 +55,8 @@ const std::string& Target(const v1::MeshConfig& mesh, const std::string& daemon)
 
 }  // namespace
 
-mesh::Peer Mesh::Peer(const std::string& daemon) const {
-  return mesh::Peer(daemon, Target(config.mesh(), daemon), credentials, config.mesh().max_message_bytes());
+mesh::Peer Mesh::Peer(const std::string& daemon, const mesh::Credentials& other) const {
+  return mesh::Peer(daemon, Target(config.mesh(), daemon), other, config.mesh().max_message_bytes());
 }
 
 absl::Duration Mesh::call_timeout() const {

@@ -20,7 +20,8 @@ struct Mesh {
   mesh::Credentials credentials;
   std::optional<MeshFolder> folder;  // Of a mesh on this machine.
 
-  mesh::Peer Peer(const std::string& daemon) const;
+  mesh::Peer Peer(const std::string& daemon) const { return Peer(daemon, credentials); }
+  mesh::Peer Peer(const std::string& daemon, const mesh::Credentials& other) const;
   mesh::Peer DataLoader() const { return Peer("bdh-data-loader"); }
   mesh::Peer Trainer() const { return Peer("bdh-trainer-worker"); }
   mesh::Peer Store() const { return Peer("bdh-checkpoint-store"); }

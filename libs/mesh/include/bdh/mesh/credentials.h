@@ -1,4 +1,4 @@
-// What a process of the mesh shows to the others, and demands of them: certificates and the mesh token.
+// What a process of the mesh shows to the others, what it demands of them, and what it lets them do.
 #pragma once
 
 #include <memory>
@@ -22,13 +22,23 @@ class Credentials {
   Credentials(std::string token = "");  // NOLINT: a token is the simplest kind of credentials.
   Credentials(const char* token) : Credentials(std::string(token)) {}
 
-  // From mesh.tls and mesh.token_file, for the daemon or tool of that name ("bdh-inference", "bdhctl"). Reads
-  // and checks the files, and starts nothing. InvalidArgumentError: keys contradict one another, or a
-  // certificate is not what it must be. FailedPreconditionError: a secret is readable by others. Other codes:
-  // a file cannot be read.
+  // From mesh.tls, mesh.token_file and mesh.permissions, for the daemon or tool of that name
+  // ("bdh-inference", "bdhctl"). Reads and checks the files, and starts nothing. InvalidArgumentError: keys
+  // contradict one another, or a certificate is not what it must be. FailedPreconditionError: a secret is
+  // readable by others. Other codes: a file cannot be read.
   static absl::StatusOr<Credentials> Load(const v1::MeshConfig& mesh, std::string_view name);
 
-  const std::string& token() const;
+  // What calls carry now, or "": the file is read again when it changes.
+  std::string token() const;
+  // The same with one fixed token.
+  Credentials WithToken(std::string token) const;
+  // Whose token this is: a name, or "" for one that all share. UnauthenticatedError: nobody's. Any text
+  // passes when no token is demanded.
+  absl::StatusOr<std::string> NameOfToken(std::string_view token) const;
+  // Whether a caller of that name may call `method`. PermissionDeniedError: no.
+  absl::Status CheckMay(std::string_view caller, std::string_view method) const;
+
+  bool demands_token() const;
   bool has_tls() const;
   // Whether a stranger who can reach the port is kept out.
   bool demands_proof() const;

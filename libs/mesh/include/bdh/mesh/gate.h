@@ -6,6 +6,7 @@
 //   }
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <string_view>
@@ -16,12 +17,13 @@
 #include "absl/time/time.h"
 #include "bdh/mesh/listen_options.h"
 #include "bdh/telemetry/metrics.h"
+#include "bdh/telemetry/trace.h"
 #include "grpcpp/server_context.h"
 
 namespace bdh::mesh {
 
-// Checks the mesh token, turns absl::Status into the wire's, counts and times the call.
-// Thread-safe.
+// Checks who calls and whether they may, bounds the calls at once, lets the request's trace id into every log
+// line of the handler, turns absl::Status into the wire's, counts, times and logs the call. Thread-safe.
 class Gate {
  public:
   // `metrics` outlives this object.
@@ -29,19 +31,42 @@ class Gate {
 
   template <class Body>  // absl::Status()
   grpc::Status Run(const grpc::ServerContext& context, std::string_view method, Body&& body) const {
-    const absl::Time start = absl::Now();
-    absl::Status status = CheckToken(context);
+    Call call(*this, context, method);
+    absl::Status status = call.Admit();
     if (status.ok()) status = std::forward<Body>(body)();
-    return Finish(method, absl::Now() - start, status);
+    return call.Finish(status);
   }
 
  private:
-  absl::Status CheckToken(const grpc::ServerContext& context) const;
-  grpc::Status Finish(std::string_view method, absl::Duration took, const absl::Status& status) const;
+  // One call, from its arrival to its end.
+  class Call {
+   public:
+    Call(const Gate& gate, const grpc::ServerContext& context, std::string_view method);
+    ~Call();
+    absl::Status Admit();
+    grpc::Status Finish(const absl::Status& status);
+
+   private:
+    absl::Status FindCaller();
+    absl::Status CheckRoom() const;
+    void Count(const absl::Status& status, absl::Duration took) const;
+    void Log(const absl::Status& status, absl::Duration took) const;
+
+    const Gate& gate_;
+    const grpc::ServerContext& context_;
+    const std::string method_;
+    const absl::Time start_ = absl::Now();
+    const telemetry::ScopedTrace trace_;
+    const int calls_at_once_;  // With this one.
+    std::string caller_;       // Empty: known by nothing but the mesh's token.
+  };
+
+  void CountInFlight(const std::string& method, int delta) const;
 
   const std::string daemon_;
-  const Credentials credentials_;
+  const ListenOptions listen_;
   telemetry::Metrics& metrics_;
+  mutable std::atomic<int> calls_{0};
 };
 
 }  // namespace bdh::mesh

@@ -1,4 +1,5 @@
-// How a daemon or a tool calls another daemon: a channel, credentials, and a deadline on every call.
+// How a daemon or a tool calls another daemon: a channel, credentials, and a deadline on every call. Calls
+// that may be repeated (idempotency_level in the protos) are repeated when the daemon does not answer.
 //
 //   mesh::Peer store("bdh-checkpoint-store", config.mesh().checkpoint_store(), credentials);
 //   auto stub = v1::CheckpointStoreService::NewStub(store.channel());
@@ -28,8 +29,8 @@ class Peer {
   const std::string& address() const { return address_; }
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
 
-  // A context with deadline and token, for streams. With `wait_for_ready` the call waits for a daemon that is
-  // starting until the deadline instead of failing at once.
+  // A context with deadline, token and this thread's trace id, for streams. With `wait_for_ready` the call
+  // waits for a daemon that is starting until the deadline instead of failing at once.
   std::unique_ptr<grpc::ClientContext> NewContext(absl::Duration timeout, bool wait_for_ready = false) const;
 
   // The call's outcome for a person: "bdh-inference at 127.0.0.1:7041 does not answer (...)"; other

@@ -34,7 +34,6 @@ class Server {
     const Gate* gate = nullptr;                    // Outlives the server.
     telemetry::Metrics* metrics = nullptr;         // Outlives the server.
     std::function<std::string()> key_figure = {};  // One phrase for `bdhctl status`; any thread.
-    int max_threads = 256;                         // Handlers at once; one more call is RESOURCE_EXHAUSTED.
   };
 
   // UnavailableError: cannot listen there. InvalidArgumentError: not an address, or one that others reach
