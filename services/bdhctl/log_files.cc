@@ -49,21 +49,19 @@ std::vector<std::string> LinesOf(std::string_view text) {
   return absl::StrSplit(absl::string_view(text.data(), text.size()), '\n');
 }
 
-// "I20261121 11:17:26.123456 4711 file.cc:12] ...", in UTC.
-std::optional<absl::Time> GlogTime(std::string_view line) {
-  if (line.size() < 24 || std::string_view("IWEF").find(line[0]) == std::string_view::npos)
-    return std::nullopt;
-  absl::Time time;
-  std::string ignored;
-  const bool parsed = absl::ParseTime("%Y%m%d %H:%M:%E*S", std::string(line.substr(1, 24)),
-                                      absl::UTCTimeZone(), &time, &ignored);
-  return parsed ? std::optional(time) : std::nullopt;
-}
-
 std::optional<absl::Time> Rfc3339Time(const std::string& text) {
   absl::Time time;
   std::string ignored;
   return absl::ParseTime(absl::RFC3339_full, text, &time, &ignored) ? std::optional(time) : std::nullopt;
+}
+
+// "I20261121 11:17:26.123456 4711 file.cc:12] ...", in UTC.
+std::optional<absl::Time> GlogTime(std::string_view line) {
+  constexpr size_t kDate = 1, kTime = 10, kEnd = 25;
+  if (line.size() < kEnd || std::string_view("IWEF").find(line[0]) == std::string_view::npos)
+    return std::nullopt;
+  return Rfc3339Time(absl::StrFormat("%s-%s-%sT%sZ", line.substr(kDate, 4), line.substr(kDate + 4, 2),
+                                     line.substr(kDate + 6, 2), line.substr(kTime, kEnd - kTime)));
 }
 
 }  // namespace

@@ -191,7 +191,8 @@ TEST_F(SupervisorTest, ALogThatGrowsIsRotatedWhileItsDaemonWrites) {
   for (int age = 100; age >= 0; --age) {
     const auto text = ReadFile(age == 0 ? log : absl::StrFormat("%s.%d", log, age));
     if (!text.ok()) continue;
-    for (std::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) lines.emplace_back(line);
+    for (const absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty()))
+      lines.emplace_back(line);
   }
   ASSERT_GT(lines.size(), 50u);
   for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i], absl::StrFormat("line %d", i));

@@ -566,6 +566,9 @@ TEST_F(DataLoaderTest, ADrainEndsAnEndlessStreamAndSaysWhereToGoOn) {
   drain.join();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(absl::StrContains(status.message(), absl::StrFormat("start_step %d", last + 1))) << status;
+  const auto cursor = context->GetServerTrailingMetadata().find("bdh-next-step");
+  ASSERT_NE(cursor, context->GetServerTrailingMetadata().end());
+  EXPECT_EQ(std::string(cursor->second.data(), cursor->second.size()), absl::StrFormat("%d", last + 1));
 }
 
 }  // namespace

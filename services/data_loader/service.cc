@@ -22,6 +22,8 @@ namespace {
 constexpr int64_t kBatchMessageBytes = int64_t{4} << 20;
 constexpr int64_t kTokenizeBytesMax = int64_t{1} << 20;
 constexpr int kBatchSizeMax = 65536;
+// Trailing metadata of a stream that ends early: the start_step of the next one.
+constexpr char kCursorKey[] = "bdh-next-step";
 constexpr int kBlockSizeMax = 1 << 20;
 
 absl::Status CheckRange(std::string_view field, int64_t value, int64_t min, int64_t max) {
@@ -197,10 +199,11 @@ grpc::Status DataLoader::DeleteDataset(grpc::ServerContext* context, const v1::D
 
 grpc::Status DataLoader::StreamBatches(grpc::ServerContext* context, const v1::StreamBatchesRequest* request,
                                        BatchWriter* writer) {
-  return gate_.Run(*context, "StreamBatches", [&] { return Stream(*request, *writer); });
+  return gate_.Run(*context, "StreamBatches", [&] { return Stream(*context, *request, *writer); });
 }
 
-absl::Status DataLoader::Stream(const v1::StreamBatchesRequest& request, BatchWriter& writer) {
+absl::Status DataLoader::Stream(grpc::ServerContext& context, const v1::StreamBatchesRequest& request,
+                                BatchWriter& writer) {
   BDH_RETURN_IF_ERROR(CheckShape(request));
   BDH_ASSIGN_OR_RETURN(const auto dataset, store_.Get(request.dataset()));
   BDH_RETURN_IF_ERROR(CheckHash(*dataset, request.dataset_hash()));
@@ -220,6 +223,7 @@ absl::Status DataLoader::Stream(const v1::StreamBatchesRequest& request, BatchWr
   v1::Batch batch;  // One for all messages: its buffer is kept.
   for (int64_t step = request.start_step(); step < end; ++step) {
     if (stopping_) {
+      context.AddTrailingMetadata(kCursorKey, absl::StrFormat("%d", step));
       return absl::UnavailableError(
           absl::StrFormat("bdh-data-loader is shutting down; open the stream again at start_step %d", step));
     }

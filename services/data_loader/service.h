@@ -45,7 +45,8 @@ class DataLoader final : public v1::DataLoaderService::Service {
   class StreamSlot;
 
   absl::Status Create(const grpc::ServerContext& context, CreateStream& stream);
-  absl::Status Stream(const v1::StreamBatchesRequest& request, BatchWriter& writer);
+  absl::Status Stream(grpc::ServerContext& context, const v1::StreamBatchesRequest& request,
+                      BatchWriter& writer);
 
   corpus::DatasetStore& store_;
   const mesh::Gate& gate_;

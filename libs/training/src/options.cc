@@ -11,8 +11,9 @@
 namespace bdh::training {
 namespace {
 
-// Where a gradient's mean square underflows float32 to 0, AdamW divides its mean by eps alone: with any smaller
-// one, such a gradient would move a weight further than the learning rate says, and 0 by 0 is not a number.
+// Where a gradient's mean square underflows float32 to 0, AdamW divides its mean by eps alone: with any
+// smaller one, such a gradient would move a weight further than the learning rate says, and 0 by 0 is not a
+// number.
 constexpr double kLeastAdamEps = 1e-16;
 
 absl::Status WantAtLeast(const char* field, int64_t value, int64_t least) {
