@@ -68,7 +68,8 @@ class FlowFault : public ::testing::Test {
     ASSERT_EQ(kill(pid, SIGKILL), 0);
   }
   Json Run(const std::string& name) {
-    for (const Json& run : mesh_.OkJson({"train", "ls"}).at("runs")) {
+    const Json list = mesh_.OkJson({"train", "ls"});
+    for (const Json& run : list.at("runs")) {
       if (run.at("name") == name) return run;
     }
     return Json::object();
@@ -195,8 +196,8 @@ TEST_F(FlowFault, AFullDiskIsASentenceAndTheMeshLives) {
   EXPECT_EQ(run.exit_code, 1);
   EXPECT_THAT(run.err, HasSubstr("it could not be kept on this disk either"));
   EXPECT_TRUE(mesh_.WaitUntilHealthy());
-  for (const Json& daemon : mesh_.Status().at("daemons"))
-    EXPECT_EQ(daemon.at("restarts"), 0) << daemon.dump(2);
+  const Json status = mesh_.Status();
+  for (const Json& daemon : status.at("daemons")) EXPECT_EQ(daemon.at("restarts"), 0) << daemon.dump(2);
   EXPECT_TRUE(Checkpoints("large").empty());
 }
 

@@ -91,7 +91,7 @@ int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& r
 }  // namespace
 
 int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
-  StopSignals::Block();
+  StopSignals::Install();
   RouteGrpcLog();
   CLI::App app(spec.summary, spec.name);
   Flags flags;

@@ -8,9 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <iostream>
+#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
@@ -85,6 +87,26 @@ TEST_F(DaemonDeathTest, ASignalDrainsAndEndsWithZero) {
         Run([=] { return Signalled(signal_number); }, [](absl::Duration) { BDH_LOG(INFO) << "drained"; }),
         ExitedWithCode(0), "drained");
   }
+}
+
+TEST_F(DaemonDeathTest, ASignalThatAThreadOfALibraryGetsIsAnsweredToo) {
+  EXPECT_EXIT(
+      {
+        // As OpenBLAS makes them before main: it blocks no signal.
+        std::atomic<bool> signalled = false;
+        std::thread([&signalled] {
+          while (!signalled) absl::SleepFor(absl::Milliseconds(1));
+          pthread_kill(pthread_self(), SIGTERM);
+          while (true) pause();
+        }).detach();
+        Run(
+            [&] {
+              signalled = true;
+              return absl::OkStatus();
+            },
+            Nothing);
+      },
+      ExitedWithCode(0), "reason=signal 15");
 }
 
 TEST_F(DaemonDeathTest, WhatCannotStartSaysWhyAndEndsWithOne) {

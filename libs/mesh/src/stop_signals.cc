@@ -16,6 +16,16 @@
 namespace bdh::mesh {
 namespace {
 
+// Where a handler leaves the number of a signal, and Answer finds it.
+int pipe_ends[2] = {-1, -1};
+
+void Note(int signal_number) {
+  const int error = errno;
+  const char number = static_cast<char>(signal_number);
+  if (write(pipe_ends[1], &number, 1) != 1) abort();  // 64 KiB of signals that nobody answers.
+  errno = error;
+}
+
 // Left out where the caller ignores SIGHUP: `nohup` does so, and a blocked signal would come through all the
 // same.
 sigset_t Signals() {
@@ -62,9 +72,18 @@ void WaitForDeath(pid_t parent) {
 
 }  // namespace
 
-void StopSignals::Block() {
+// Handlers, not sigwait alone: libraries make threads before main (OpenBLAS does), which block nothing, and
+// the kernel gives a signal to any of them.
+void StopSignals::Install() {
+  if (pipe2(pipe_ends, O_CLOEXEC) != 0) abort();
   const sigset_t signals = Signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  struct sigaction action = {};
+  action.sa_handler = Note;
+  action.sa_flags = SA_RESTART;
+  for (const int signal_number : {SIGTERM, SIGINT, SIGHUP}) {
+    if (sigismember(&signals, signal_number) == 1) sigaction(signal_number, &action, nullptr);
+  }
   signal(SIGPIPE, SIG_IGN);  // A peer that goes away is an error of its socket, not the end of the daemon.
 }
 
@@ -75,16 +94,17 @@ StopSignals::StopSignals(int forced_exit_code) {
 
 void StopSignals::Answer(int forced_exit_code) {
   const sigset_t signals = Signals();
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   while (true) {
-    int signal_number = 0;
-    if (sigwait(&signals, &signal_number) != 0) continue;
+    char signal_number = 0;
+    if (read(pipe_ends[0], &signal_number, 1) != 1) continue;
     if (const char* log = LogFile(); signal_number == SIGHUP && log != nullptr) {
       OpenLogAgain(log);
       continue;
     }
     MutexLock lock(mutex_);
     if (++requests_ > 1) {
-      BDH_LOG(WARNING) << "leaving at once signal=" << signal_number;
+      BDH_LOG(WARNING) << "leaving at once signal=" << int{signal_number};
       _exit(forced_exit_code);
     }
     signal_ = signal_number;
