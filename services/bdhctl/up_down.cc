@@ -30,6 +30,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr absl::Duration kGrace = absl::Seconds(5);
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
+constexpr std::string_view kIsUp = "the mesh is up";  // In the log: who waits is told more.
 
 struct UpFlags {
   std::string data, config;
@@ -101,22 +102,10 @@ void AwaitLeftovers(const MeshFolder& folder) {
   EndLeftovers(*state);
 }
 
-// Waits for a mesh there that is ending, or a command that looks. FailedPreconditionError: one is up or
-// starts.
-absl::StatusOr<FileLock> LockFolder(const MeshFolder& folder, absl::Duration patience) {
-  const absl::Time deadline = absl::Now() + patience;
-  while (true) {
-    auto lock = folder.Lock();
-    const auto state = folder.ReadRunningState();
-    const bool ending = !state.ok() || state->state == "stopping";
-    if (!absl::IsFailedPrecondition(lock.status()) || !ending || absl::Now() >= deadline) return lock;
-    absl::SleepFor(kPoll);
-  }
-}
-
-// The folder's lock is taken: by a mesh that is up, starts or ends.
-absl::StatusOr<int> OnFolderInUse(const UpFlags& flags, const MeshFolder& folder, const absl::Status& busy) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(flags.timeout_seconds);
+// The folder's lock is taken. The exit code, or nothing: the mesh there ends after all, so that it is worth
+// another look.
+std::optional<int> OnFolderInUse(const UpFlags& flags, const MeshFolder& folder, const absl::Status& busy,
+                                 absl::Time deadline) {
   auto state = folder.ReadRunningState();
   while (flags.detach && state.ok() && state->state == "starting" && absl::Now() < deadline) {
     absl::SleepFor(kPoll);
@@ -131,6 +120,7 @@ absl::StatusOr<int> OnFolderInUse(const UpFlags& flags, const MeshFolder& folder
     std::cout << Describe(*state, {}, /*already_up=*/true, flags.json) << std::endl;
     return kExitOk;
   }
+  if ((!state.ok() || state->state == "stopping") && absl::Now() < deadline) return std::nullopt;
   std::cerr << "bdhctl: " << busy.message() << std::endl;
   return kExitFolderInUse;
 }
@@ -205,7 +195,6 @@ void Supervise(const UpFlags& flags, const MeshFolder& folder, const FileLock& l
   if (const auto status = registry.Remember(folder); !status.ok()) {
     say(absl::StrFormat("commands need --data %s to find this mesh: %s", folder.path(), status.message()));
   }
-  say("the mesh is up");
   done(kExitOk, Describe(supervisor.state(), plan.changes, /*already_up=*/false, flags.json));
   supervisor.Run();
   say("stopping the mesh");
@@ -234,6 +223,7 @@ int SuperviseInForeground(const UpFlags& flags, const MeshFolder& folder, const 
   terminal.say = [&](std::string_view text) { log.Write(text); };
   terminal.done = [&](int code, std::string_view text) {
     exit_code = code;
+    if (code == kExitOk) log.Write(kIsUp);
     if (code != kExitOk) follower.reset();  // Its last lines first.
     (code == kExitOk ? std::cout : std::cerr) << text << std::endl;
     if (code == kExitOk) std::cerr << "Ctrl-C ends it." << std::endl;
@@ -260,7 +250,7 @@ int SuperviseDetached(const UpFlags& flags, const MeshFolder& folder, const File
           reporter.Say(text);
         };
         terminal.done = [&](int code, std::string_view text) {
-          if (code != kExitOk) log.Write(text);
+          log.Write(code == kExitOk ? kIsUp : text);
           reporter.Done(code, text);
         };
         Supervise(flags, folder, lock, std::move(plan), terminal);
@@ -277,15 +267,21 @@ absl::StatusOr<int> RunUp(const UpFlags& flags) {
   BDH_ASSIGN_OR_RETURN(std::vector<std::string_view> daemons, ChooseDaemons(flags.only));
   const MeshFolder folder(UpFolder(flags.data));
   BDH_RETURN_IF_ERROR(folder.Create());
-  const auto lock = LockFolder(folder, absl::Seconds(flags.timeout_seconds));
-  if (absl::IsFailedPrecondition(lock.status())) return OnFolderInUse(flags, folder, lock.status());
-  BDH_RETURN_IF_ERROR(lock.status());
+  const absl::Time deadline = absl::Now() + absl::Seconds(flags.timeout_seconds);
+  std::optional<absl::StatusOr<FileLock>> lock(folder.Lock());
+  while (absl::IsFailedPrecondition(lock->status())) {
+    if (const auto code = OnFolderInUse(flags, folder, lock->status(), deadline)) return *code;
+    absl::SleepFor(kPoll);
+    lock.emplace(folder.Lock());
+  }
+  BDH_RETURN_IF_ERROR(lock->status());
+  BDH_RETURN_IF_ERROR(folder.Create());  // Again: a mesh that has just ended has taken its part away.
   AwaitLeftovers(folder);
   if (flags.tls) BDH_RETURN_IF_ERROR(UseCertificatesOf(folder, config));
   BDH_ASSIGN_OR_RETURN(Plan plan, MakePlan(folder, std::move(daemons), std::move(config)));
   // Before the fork and before the thread that prints.
   BlockSupervisorSignals();
-  return (flags.detach ? SuperviseDetached : SuperviseInForeground)(flags, folder, *lock, std::move(plan));
+  return (flags.detach ? SuperviseDetached : SuperviseInForeground)(flags, folder, **lock, std::move(plan));
 }
 
 // Everything of the mesh that `state` tells of and that is there now, also what its supervisor has started

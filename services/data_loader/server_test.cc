@@ -571,5 +571,17 @@ TEST_F(DataLoaderTest, ADrainEndsAnEndlessStreamAndSaysWhereToGoOn) {
   EXPECT_EQ(std::string(cursor->second.data(), cursor->second.size()), absl::StrFormat("%d", last + 1));
 }
 
+TEST_F(DataLoaderTest, ADrainDoesNotWaitForAReaderThatDoesNotRead) {
+  BDH_ASSERT_OK(Upload("text", {{"a", Text(100000)}}));
+  const auto context = peer_->NewContext(kTimeout);
+  const auto stream = stub_->StreamBatches(context.get(), Batches("text", 0, 0));
+  v1::Batch batch;
+  ASSERT_TRUE(stream->Read(&batch));
+  server_->Drain(absl::Hours(1));
+  while (stream->Read(&batch)) {
+  }
+  EXPECT_FALSE(stream->Finish().ok());
+}
+
 }  // namespace
 }  // namespace bdh::data_loader

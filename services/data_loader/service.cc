@@ -113,11 +113,18 @@ absl::Status Decode(const v1::DetokenizeRequest& request, v1::DetokenizeResponse
 // One of the max_streams places, given back at the end of the call.
 class DataLoader::StreamSlot {
  public:
-  explicit StreamSlot(DataLoader& loader)
-      : loader_(loader), taken_(++loader.streams_ <= loader.max_streams_) {
+  StreamSlot(DataLoader& loader, const grpc::ServerContext& context)
+      : loader_(loader), context_(context), taken_(++loader.streams_ <= loader.max_streams_) {
     loader_.streams_gauge_.Increment();
+    MutexLock lock(loader_.mutex_);
+    loader_.open_.insert(&context_);
   }
   ~StreamSlot() {
+    {
+      MutexLock lock(loader_.mutex_);
+      loader_.open_.erase(&context_);
+      loader_.stream_ended_.NotifyAll();
+    }
     --loader_.streams_;
     loader_.streams_gauge_.Decrement();
   }
@@ -131,6 +138,7 @@ class DataLoader::StreamSlot {
 
  private:
   DataLoader& loader_;
+  const grpc::ServerContext& context_;
   const bool taken_;
 };
 
@@ -143,6 +151,16 @@ DataLoader::DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, tele
       streams_gauge_(metrics.Gauge("bdh_loader_streams", "Open batch streams.")),
       datasets_gauge_(metrics.Gauge("bdh_loader_datasets", "Data sets that can be streamed.")) {
   datasets_gauge_.Set(static_cast<double>(store_.List().size()));
+}
+
+void DataLoader::StopStreams(absl::Duration patience) {
+  stopping_ = true;
+  const absl::Time deadline = absl::Now() + patience;
+  MutexLock lock(mutex_);
+  while (!open_.empty() && absl::Now() < deadline) {
+    stream_ended_.WaitFor(mutex_, absl::ToChronoNanoseconds(deadline - absl::Now()));
+  }
+  for (const grpc::ServerContext* context : open_) context->TryCancel();
 }
 
 std::string DataLoader::KeyFigure() const {
@@ -207,7 +225,7 @@ absl::Status DataLoader::Stream(grpc::ServerContext& context, const v1::StreamBa
   BDH_RETURN_IF_ERROR(CheckShape(request));
   BDH_ASSIGN_OR_RETURN(const auto dataset, store_.Get(request.dataset()));
   BDH_RETURN_IF_ERROR(CheckHash(*dataset, request.dataset_hash()));
-  const StreamSlot slot(*this);
+  const StreamSlot slot(*this, context);
   BDH_RETURN_IF_ERROR(slot.status());
   BDH_ASSIGN_OR_RETURN(const corpus::Sampler sampler,
                        corpus::Sampler::Create(
