@@ -147,6 +147,15 @@ class DrainFault : public ::testing::Test {
               "train.max_steps=1000000"});
     ASSERT_TRUE(Await([&] { return absl::StrContains(KeyFigure("bdh-trainer-worker"), name + " step "); }));
   }
+  // After a restart the gateway may still wait before it connects anew.
+  absl::StatusOr<HttpResponse> PostUntilAdmitted(const std::string& body) {
+    const absl::Time deadline = absl::Now() + kPatience;
+    while (true) {
+      auto response = Post(url_ + "/v1/completions", body);
+      if (!response.ok() || response->status != 503 || absl::Now() > deadline) return response;
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+  }
   std::string KeyFigure(const std::string& daemon) { return mesh_.Daemon(daemon).value("key_figure", ""); }
   // Waits for the process that comes after `pid`. What the supervisor says of the daemon then.
   Json AwaitNext(const std::string& daemon, pid_t pid) {
@@ -200,8 +209,7 @@ TEST_F(DrainFault, AStreamThatIsTooLongIsToldWhyItEndsAndTheNextSignalEndsTheDae
   constexpr int kEndless = 4'000'000;
   Up(1);
   Serve();
-  auto stream =
-      std::async(std::launch::async, [&] { return Post(url_ + "/v1/completions", Body(kEndless)); });
+  auto stream = std::async(std::launch::async, [&] { return PostUntilAdmitted(Body(kEndless)); });
   ASSERT_TRUE(Await([&] { return absl::StrContains(KeyFigure("bdh-inference"), "1 active"); }));
   pid_t pid = Signal("bdh-inference", SIGTERM);
   const auto response = stream.get();
@@ -211,7 +219,7 @@ TEST_F(DrainFault, AStreamThatIsTooLongIsToldWhyItEndsAndTheNextSignalEndsTheDae
   EXPECT_EQ(AwaitNext("bdh-inference", pid).at("last_exit"), "exit code 0");
 
   ASSERT_TRUE(Await([&] { return absl::StrContains(KeyFigure("bdh-inference"), "1 model"); }));
-  stream = std::async(std::launch::async, [&] { return Post(url_ + "/v1/completions", Body(kEndless)); });
+  stream = std::async(std::launch::async, [&] { return PostUntilAdmitted(Body(kEndless)); });
   ASSERT_TRUE(Await([&] { return absl::StrContains(KeyFigure("bdh-inference"), "1 active"); }));
   pid = Signal("bdh-inference", SIGTERM);
   ASSERT_TRUE(Await([&] { return absl::StrContains(Log("bdh-inference"), "draining reason=signal 15"); }));
