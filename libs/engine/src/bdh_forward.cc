@@ -138,7 +138,10 @@ bool Forward::Feed(std::span<const Row> rows, Workspace& work) const {
 bool Forward::FeedLayer(Pass& pass, int layer) const {
   if (!Prepare(pass, layer)) return false;
   const auto segments = static_cast<int64_t>(geometry_.segments.size());
-  pool_.Run(segments, [&](int64_t segment, int worker) { Read(pass, segment, pass.work.workers[worker]); });
+  // Every other layer backwards: it begins with the encoder's part that the caches still hold.
+  pool_.Run(segments, [&](int64_t piece, int worker) {
+    Read(pass, layer % 2 == 0 ? piece : segments - 1 - piece, pass.work.workers[worker]);
+  });
   pool_.Run(pass.size(), [&](int64_t row, int) { JoinReads(pass, row); });
   pool_.Run(segments, [&](int64_t segment, int) { Write(pass, segment); });
   pool_.Run(pass.size(), [&](int64_t row, int) { JoinWrites(pass, row); });
@@ -354,7 +357,7 @@ void Forward::Write(const Pass& pass, int64_t index) const {
       const uint16_t* masks = work.active_masks + row * geometry_.masks + segment.masks + block;
       work.counts[row * segments + index].passed += kernels_.gate_decode(
           {masks, values[row]}, blocks, work.read + (row * geometry_.config.n_head + segment.head) * width,
-          gate, decoder, work.written_parts + (row * segments + index) * width);
+          gate, decoder, /*once=*/pass.size() == 1, work.written_parts + (row * segments + index) * width);
       for (int64_t b = 0; b < blocks; ++b) values[row] += std::popcount(masks[b]);
     }
   }

@@ -247,8 +247,9 @@ TEST_P(KernelsTest, GateAndDecoderAgree) {
         const auto y = Random(width, 2);
         auto written = Random(width, 5), twin = written;
         EXPECT_EQ(
-            kernels_.gate_decode(a.view(), blocks, y.data(), gate.matrix, decoder.matrix, written.data()),
-            twin_.gate_decode(a.view(), blocks, y.data(), gate.matrix, decoder.matrix, twin.data()));
+            kernels_.gate_decode(a.view(), blocks, y.data(), gate.matrix, decoder.matrix, blocks == 2,
+                                 written.data()),
+            twin_.gate_decode(a.view(), blocks, y.data(), gate.matrix, decoder.matrix, false, twin.data()));
         ASSERT_TRUE(SameBits(written, twin)) << width << " " << blocks;
       }
     }
@@ -345,9 +346,9 @@ TEST(Definition, GateAndDecoderAreTheirSumsInDouble) {
   std::vector<float> written(kWidth, 0.5f);
   std::vector<double> expected(kWidth, 0.5);
   const Packed packed = PackedOf(a);
-  Scalar().gate_decode(packed.view(), 4, y.data(),
-                       Owned(gate, kNeurons, kWidth, DType::kF32, Layout::kRows).matrix,
-                       Owned(decoder, kNeurons, kWidth, DType::kF32, Layout::kRows).matrix, written.data());
+  Scalar().gate_decode(
+      packed.view(), 4, y.data(), Owned(gate, kNeurons, kWidth, DType::kF32, Layout::kRows).matrix,
+      Owned(decoder, kNeurons, kWidth, DType::kF32, Layout::kRows).matrix, false, written.data());
   for (int64_t n = 0; n < kNeurons; ++n) {
     double sum = 0;
     for (int64_t i = 0; i < kWidth; ++i) sum += double{y[i]} * gate[n * kWidth + i];

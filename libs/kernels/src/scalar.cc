@@ -219,7 +219,7 @@ struct Loops {
   }
 
   static int64_t GateDecode(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
-                            const WeightMatrix& decoder, float* written) {
+                            const WeightMatrix& decoder, bool /*once*/, float* written) {
     BDH_CHECK(gate.layout == Layout::kRows && decoder.layout == Layout::kRows);
     BDH_CHECK(gate.columns == decoder.columns);
     const int64_t width = gate.columns;

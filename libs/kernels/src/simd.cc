@@ -369,9 +369,10 @@ HWY_INLINE void ForTiles(int64_t width, Body body) {
   for (; column < width; column += kLanes) body(std::integral_constant<int, kPerBlock>(), column);
 }
 
+// For what is read once: the caches shall keep the weights of the dense product instead.
 HWY_INLINE void PrefetchRow(const void* row, int64_t bytes) {
   const char* line = static_cast<const char*>(row);
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(line + i);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(line + i, 0, 0);
 }
 
 // Neurons of the pairs of up to 64 blocks, and their values.
@@ -687,7 +688,7 @@ HWY_INLINE hn::Vec<D4> FourDots(const float* y, const typename W::T* const (&row
 
 // What stays of `active`: p = a relu(y . gate row), where it is positive.
 template <class W>
-HWY_INLINE void Gate(const float* y, const WeightMatrix& gate, Neurons& active, Neurons& passed) {
+HWY_INLINE void Gate(const float* y, const WeightMatrix& gate, bool once, Neurons& active, Neurons& passed) {
   const D4 d;
   const int64_t width = gate.columns;
   const auto* rows = static_cast<const typename W::T*>(gate.data);
@@ -695,7 +696,7 @@ HWY_INLINE void Gate(const float* y, const WeightMatrix& gate, Neurons& active, 
   passed.count = 0;
   for (int i = 0; i < active.count; i += 4) {
     const typename W::T* const four[4] = {row(i), row(i + 1), row(i + 2), row(i + 3)};
-    for (int ahead = i + 8; ahead < i + 12; ++ahead) {
+    for (int ahead = i + 8; once && ahead < i + 12; ++ahead) {
       PrefetchRow(row(ahead), width * static_cast<int64_t>(sizeof(typename W::T)));
     }
     const auto gates = hn::Max(FourDots<W>(y, four, width), hn::Zero(d));
@@ -736,7 +737,7 @@ HWY_INLINE void Decode(const WeightMatrix& decoder, const Neurons& passed, float
 
 template <class W>
 int64_t GateDecodeOf(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
-                     const WeightMatrix& decoder, float* written) {
+                     const WeightMatrix& decoder, bool once, float* written) {
   Neurons active, buffers[2];
   Neurons *passed = &buffers[0], *before = &buffers[1];
   const float* values = a.values;
@@ -744,8 +745,8 @@ int64_t GateDecodeOf(PackedNeurons a, int64_t blocks, const float* y, const Weig
   const auto* decoder_rows = static_cast<const typename W::T*>(decoder.data);
   // Decoder rows are asked for as soon as it is known which, and used a batch later.
   const auto work = [&]() HWY_ATTR {
-    Gate<W>(y, gate, active, *passed);
-    for (int i = 0; i < passed->count; ++i) {
+    Gate<W>(y, gate, once, active, *passed);
+    for (int i = 0; once && i < passed->count; ++i) {
       PrefetchRow(decoder_rows + passed->index[i] * decoder.columns,
                   decoder.columns * static_cast<int64_t>(sizeof(typename W::T)));
     }
@@ -767,11 +768,11 @@ int64_t GateDecodeOf(PackedNeurons a, int64_t blocks, const float* y, const Weig
 }
 
 int64_t GateDecode(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
-                   const WeightMatrix& decoder, float* written) {
+                   const WeightMatrix& decoder, bool once, float* written) {
   BDH_CHECK(gate.layout == Layout::kRows && decoder.layout == Layout::kRows);
   BDH_CHECK(gate.columns == decoder.columns && gate.dtype == decoder.dtype);
   return WithType(gate.dtype, [&](auto type) HWY_ATTR {
-    return GateDecodeOf<decltype(type)>(a, blocks, y, gate, decoder, written);
+    return GateDecodeOf<decltype(type)>(a, blocks, y, gate, decoder, once, written);
   });
 }
 

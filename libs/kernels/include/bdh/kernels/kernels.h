@@ -99,9 +99,10 @@ struct Kernels {
   void (*unpack)(PackedNeurons packed, int64_t blocks, float* dense);
 
   // For every neuron n of `a` in ascending order: p = a_n relu(y . gate[n]); where p > 0, written += p
-  // decoder[n]. Returns how many those are.
+  // decoder[n]. Returns how many those are. `once` says that the weights are not in a cache and will not soon
+  // be used again; it changes no bit.
   int64_t (*gate_decode)(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
-                         const WeightMatrix& decoder, float* written);
+                         const WeightMatrix& decoder, bool once, float* written);
 };
 
 // The plain loops; and those of a machine that cannot multiply and add with one rounding.
