@@ -8,9 +8,8 @@ void AddBenchCommand(CLI::App& app, Invocation& invocation) {
   CLI::App* bench = app.add_subcommand("bench", "Measure decoding beside the reference's way in LibTorch");
   // What follows is bdh-lab's to read, flags included.
   bench->prefix_command();
-  bench->usage("Usage: bdhctl bench decode|prefill|fork|threads [FLAGS]");
   bench->footer(
-      "`bdhctl bench decode --help` lists the flags.\n\n"
+      "bdhctl bench decode|prefill|fork|threads [FLAGS]; `bdhctl bench decode --help` lists the flags.\n\n"
       "Examples:\n"
       "  bdhctl bench decode --json\n"
       "  bdhctl bench decode --dtype bf16 --contexts 64,512\n"
