@@ -65,5 +65,6 @@ void AddCertsCommands(CLI::App& app, Invocation& invocation);
 void AddTokenCommands(CLI::App& app, Invocation& invocation);
 void AddLogLevelCommand(CLI::App& app, Invocation& invocation);
 void AddModelCommands(CLI::App& app, Invocation& invocation);
+void AddBenchCommand(CLI::App& app, Invocation& invocation);
 
 }  // namespace bdh::bdhctl

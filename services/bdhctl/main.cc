@@ -51,6 +51,7 @@ void AddAll(CLI::App& app, Invocation& invocation) {
   AddGenerateCommand(app, invocation);
   AddConfigCommands(app, invocation);
   AddModelCommands(app, invocation);
+  AddBenchCommand(app, invocation);
   AddCertsCommands(app, invocation);
   AddTokenCommands(app, invocation);
   AddLogLevelCommand(app, invocation);

@@ -1,12 +1,6 @@
 // bdhctl model: checks that need LibTorch, which only bdh-lab links.
-#include <unistd.h>
-
-#include <cerrno>
-
-#include "absl/strings/str_format.h"
-#include "bdh/base/status_util.h"
 #include "services/bdhctl/command.h"
-#include "services/bdhctl/process.h"
+#include "services/bdhctl/lab.h"
 
 namespace bdh::bdhctl {
 namespace {
@@ -16,14 +10,10 @@ struct VerifyFlags {
   bool json = false;
 };
 
-// Becomes bdh-lab, so its exit code is ours.
 absl::StatusOr<int> RunVerify(const VerifyFlags& flags) {
-  const std::string lab = ExecutableFolder() + "/bdh-lab";
-  const char* arguments[] = {lab.c_str(), "verify", flags.file.c_str(), flags.json ? "--json" : nullptr,
-                             nullptr};
-  execv(lab.c_str(), const_cast<char* const*>(arguments));
-  return absl::FailedPreconditionError(absl::StrFormat("%s; build it with `make build` (it needs LibTorch)",
-                                                       ErrnoStatus(errno, "run " + lab).message()));
+  std::vector<std::string> arguments = {"verify", flags.file};
+  if (flags.json) arguments.push_back("--json");
+  return BecomeLab(arguments);
 }
 
 }  // namespace

@@ -323,7 +323,8 @@ TEST_F(InferenceTest, AStoreThatHangsHoldsNoLoadWhoseClientLeft) {
 }
 
 TEST_F(InferenceTest, AModelThatDoesNotFitIsRefusedAndTheOldOneServes) {
-  StartInference([](Server::Options& options) { options.max_memory_bytes = 480000; });
+  // Three models of 428 KiB, with what they work in, and a state.
+  StartInference([](Server::Options& options) { options.max_memory_bytes = 1'700'000; });
   LoadGolden();
   BDH_ASSERT_OK(Load("runs/golden/steps/1", "second"));
   BDH_ASSERT_OK(Load("runs/golden/steps/1", "third"));

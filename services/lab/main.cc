@@ -1,12 +1,15 @@
-// bdh-lab: what needs LibTorch and is no daemon. `bdhctl model verify` is a call of this.
+// bdh-lab: what needs LibTorch and is no daemon. `bdhctl model verify` and `bdhctl bench` are calls of this.
 
 #include <CLI/CLI.hpp>
 #include <exception>
+#include <functional>
 #include <iostream>
 #include <string>
 
 #include "bdh/base/log.h"
 #include "bdh/base/version.h"
+#include "services/lab/bench.h"
+#include "services/lab/bench_oracle.h"
 #include "services/lab/engine_checks.h"
 #include "services/lab/golden_file.h"
 #include "services/lab/model_checks.h"
@@ -33,9 +36,60 @@ int Verify(const std::string& path, bool json) {
   return report.failed() == 0 ? kExitOk : kExitFailed;
 }
 
+struct BenchFlags {
+  BenchOptions options;
+  bool json = false, no_oracle = false;
+};
+
+using RunBench = std::function<absl::StatusOr<Rows>(const BenchOptions&, const MakeOracle&)>;
+
+int Run(const BenchFlags& flags, const RunBench& bench) {
+  const auto rows = bench(flags.options, flags.no_oracle ? MakeOracle() : MakeOracle(TorchOracle));
+  if (!rows.ok()) return Fail(std::string(rows.status().message()));
+  std::cout << (flags.json ? nlohmann::json(*rows).dump(2) + "\n" : ToTable(*rows));
+  return kExitOk;
+}
+
+void AddBenchFlags(CLI::App& command, BenchFlags& flags) {
+  BenchOptions& o = flags.options;
+  command.add_option("--contexts", o.contexts, "Tokens before the ones measured")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command.add_option("--dtype", o.dtype, "Of the weights: f32 or bf16")->capture_default_str();
+  command.add_option("--threads", o.threads, "0: one a core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command.add_option("--tokens", o.tokens, "Decoded in every round")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  command.add_option("--rounds", o.rounds, "The best one counts")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command.add_option("--weights", o.weights,
+                     "A safetensors file with a config in its metadata; else random weights");
+  command.add_option("--density", o.density, "Of the activations, for random weights")->capture_default_str();
+  command.add_option("--n-layer", o.config.n_layer)->capture_default_str();
+  command.add_option("--n-embd", o.config.n_embd)->capture_default_str();
+  command.add_option("--n-head", o.config.n_head)->capture_default_str();
+  command.add_option("--multiplier", o.config.mlp_internal_dim_multiplier)->capture_default_str();
+  command.add_option("--oracle-up-to", o.oracle_up_to, "Longest context asked of the oracle")
+      ->capture_default_str();
+  command.add_flag("--no-oracle", flags.no_oracle, "Measure the engine alone");
+  command.add_flag("--json", flags.json, "Print the rows as JSON");
+}
+
+CLI::App* AddBench(CLI::App& parent, const std::string& name, const std::string& summary,
+                   std::vector<int64_t> contexts, BenchFlags& flags) {
+  CLI::App* command = parent.add_subcommand(name, summary);
+  flags.options.contexts = std::move(contexts);
+  AddBenchFlags(*command, flags);
+  return command;
+}
+
 int Main(int argc, char** argv) {
   InitLogging("bdh-lab");
-  CLI::App app{"Checks of BDH models that need LibTorch."};
+  CLI::App app{"Checks and measures what needs LibTorch."};
   app.set_version_flag("--version", Version());
   app.require_subcommand(1);
   app.footer(
@@ -56,9 +110,26 @@ int Main(int argc, char** argv) {
       "written in\n"
       "services/lab/README.md.\n"
       "Exit status: 0 all checks passed, 1 a check failed, 2 wrong usage or unreadable file.");
+
+  CLI::App* bench = app.add_subcommand("bench", "Measures the engine beside the reference's way in LibTorch");
+  bench->require_subcommand(1);
+  BenchFlags decode_flags, prefill_flags, fork_flags, thread_flags;
+  CLI::App* decode =
+      AddBench(*bench, "decode", "One token after another", {64, 512, 2048, 16384}, decode_flags);
+  decode->add_option("--batch", decode_flags.options.batch, "Sessions decoded together")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  CLI::App* prefill = AddBench(*bench, "prefill", "A prompt at once", {512, 2048}, prefill_flags);
+  CLI::App* fork = AddBench(*bench, "fork", "A second session from one that is there", {4096}, fork_flags);
+  AddBench(*bench, "threads", "One session on all threads beside as many sessions on one each", {512},
+           thread_flags);
   try {
     app.parse(argc, argv);
-    return Verify(path, json);
+    if (verify->parsed()) return Verify(path, json);
+    if (decode->parsed()) return Run(decode_flags, BenchDecode);
+    if (prefill->parsed()) return Run(prefill_flags, BenchPrefill);
+    if (fork->parsed()) return Run(fork_flags, [](const auto& o, const auto&) { return BenchFork(o); });
+    return Run(thread_flags, [](const auto& o, const auto&) { return BenchThreads(o); });
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? kExitOk : kExitError;
   } catch (const std::exception& error) {  // LibTorch's way to say that memory is out, for one.

@@ -42,6 +42,7 @@ TEST_P(GoldenFiles, HoldTheNumbersWeCompute) {
   EXPECT_THAT(outcome.output, HasSubstr("model logits"));
   EXPECT_THAT(outcome.output, HasSubstr("model gradient encoder_v"));
   EXPECT_THAT(outcome.output, HasSubstr("engine logits"));
+  EXPECT_THAT(outcome.output, HasSubstr("engine prefill by 64"));
   EXPECT_THAT(outcome.output, HasSubstr(", 0 failed"));
   EXPECT_THAT(outcome.output, Not(HasSubstr("not checked")));
 }

@@ -1,281 +1,98 @@
 #include "bdh/engine/bdh_model.h"
 
-#include <cmath>
-#include <cstdlib>
-#include <cstring>
-#include <map>
+#include <algorithm>
+#include <array>
+#include <functional>
 
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/text.h"
-#include "bdh/kernels/kernels.h"
-#include "bdh/spec/model_config_json.h"
-#include "bdh/spec/shape.h"
+#include "bdh_model_impl.h"
+#include "bdh_snapshot.h"
 
 namespace bdh::engine {
 namespace {
 
-using kernels::F32Matrix;
-using kernels::Layout;
-using kernels::SparseVector;
-using kernels::WeightMatrix;
-using spec::ElementCount;
-using spec::ShapeText;
+// Beyond 2^24 two positions share one fp32 number, so their phases would be equal; a double holds the exact
+// product of a frequency and a position up to 2^29.
+constexpr int64_t kMaxTokensReference = int64_t{1} << 24;
+constexpr int64_t kMaxTokensPrecise = int64_t{1} << 29;
 
-// Beyond 2^24 two positions share one fp32 number, so their phases would be equal.
-constexpr int64_t kMaxTokens = int64_t{1} << 24;
+constexpr int kMaxThreads = 1024;
 
-using Tensors = std::map<std::string_view, const NamedTensor*>;
-
-// 1 x 1 x 1 x N, as the reference registers its buffer, is N.
-std::vector<int64_t> WithoutLeadingOnes(const std::vector<int64_t>& shape) {
-  size_t begin = 0;
-  while (begin + 1 < shape.size() && shape[begin] == 1) ++begin;
-  return {shape.begin() + begin, shape.end()};
+// Reading the factors of t tokens moves about as many bytes as reading rho when t is n_embd; a little
+// earlier, so that what a state holds is smaller than rho in any case.
+int64_t DefaultDenseFrom(const spec::ModelConfig& config, int64_t grid) {
+  return kernels::RoundUp(3 * int64_t{config.n_embd} / 4, grid);
 }
 
-absl::Status CheckTensor(const NamedTensor& tensor, const std::vector<int64_t>& given,
-                         const std::vector<int64_t>& wanted) {
-  if (given != wanted) {
-    return absl::InvalidArgumentError(absl::StrFormat("tensor %s has shape %s; the model's config wants %s",
-                                                      tensor.name, ShapeText(given), ShapeText(wanted)));
-  }
-  if (static_cast<int64_t>(tensor.values.size()) != ElementCount(wanted)) {
-    return absl::InvalidArgumentError(absl::StrFormat("tensor %s holds %d numbers; its shape %s wants %d",
-                                                      tensor.name, tensor.values.size(), ShapeText(wanted),
-                                                      ElementCount(wanted)));
-  }
-  for (size_t i = 0; i < tensor.values.size(); ++i) {
-    if (std::isfinite(tensor.values[i])) continue;
+absl::StatusOr<BdhOptions> Complete(const spec::ModelConfig& config, BdhOptions options) {
+  if (options.grid < 1 || options.grid > kernels::kMaxTokens) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("tensor %s is damaged: element %d is %g, which is not a finite number", tensor.name,
-                        i, tensor.values[i]));
+        absl::StrFormat("grid is %d; want 1 to %d tokens", options.grid, kernels::kMaxTokens));
   }
-  return absl::OkStatus();
-}
-
-// The clocks of a head must go by pairs, because pairs are what RoPE turns.
-absl::Status CheckFrequencyPairs(std::span<const float> frequencies) {
-  for (size_t i = 0; i + 1 < frequencies.size(); i += 2) {
-    if (frequencies[i] == frequencies[i + 1]) continue;
+  if (options.dense_from < 0 || options.dense_from % options.grid != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "dense_from is %d; want a multiple of grid, which is %d", options.dense_from, options.grid));
+  }
+  if (options.threads < 1 || options.threads > kMaxThreads) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("tensor %s: neurons %d and %d are one pair but have the frequencies %g and %g",
-                        spec::kFrequenciesName, i, i + 1, frequencies[i], frequencies[i + 1]));
+        absl::StrFormat("threads is %d; want 1 to %d", options.threads, kMaxThreads));
   }
-  return absl::OkStatus();
+  if (options.dense_from == 0) options.dense_from = DefaultDenseFrom(config, options.grid);
+  if (options.kernels == nullptr) options.kernels = &kernels::Best();
+  return options;
 }
 
-absl::StatusOr<Tensors> CheckTensors(const spec::ModelConfig& config, std::span<const NamedTensor> given) {
-  Tensors tensors;
-  for (const NamedTensor& tensor : given) {
-    if (!tensors.emplace(tensor.name, &tensor).second) {
-      return absl::InvalidArgumentError(absl::StrFormat("tensor %s is given twice", tensor.name));
-    }
-  }
-  size_t known = 0;
-  for (const spec::WeightSpec& weight : spec::Weights(config)) {
-    const auto found = tensors.find(weight.name);
-    if (found == tensors.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("tensor %s %s is missing", weight.name, ShapeText(weight.shape)));
-    }
-    BDH_RETURN_IF_ERROR(CheckTensor(*found->second, found->second->shape, weight.shape));
-    ++known;
-  }
-  if (const auto found = tensors.find(spec::kFrequenciesName); found != tensors.end()) {
-    const NamedTensor& frequencies = *found->second;
-    BDH_RETURN_IF_ERROR(
-        CheckTensor(frequencies, WithoutLeadingOnes(frequencies.shape), {config.neurons_per_head()}));
-    BDH_RETURN_IF_ERROR(CheckFrequencyPairs(frequencies.values));
-    ++known;
-  }
-  if (known == tensors.size()) return tensors;
-  for (const auto& [name, tensor] : tensors) {
-    bool is_known = name == spec::kFrequenciesName;
-    for (const spec::WeightSpec& weight : spec::Weights(config)) is_known = is_known || weight.name == name;
-    if (!is_known) {
-      return absl::InvalidArgumentError(absl::StrFormat("tensor %s is not a weight of a BDH model", name));
-    }
-  }
-  return tensors;
-}
+}  // namespace
 
-std::string Fingerprint(const spec::ModelConfig& config, const Tensors& tensors,
-                        std::span<const float> frequencies) {
-  spec::ModelConfig decoded = config;
-  decoded.dropout = 0;  // It does not act here.
-  std::string summary = spec::ToJson(decoded);
-  const auto add = [&summary](std::string_view name, std::span<const float> values) {
-    const std::string_view bytes(reinterpret_cast<const char*>(values.data()), values.size_bytes());
-    summary += absl::StrFormat("\n%s f32 %s", name, Sha256Hex(bytes));
-  };
-  for (const spec::WeightSpec& weight : spec::Weights(config)) {
-    add(weight.name, tensors.at(weight.name)->values);
-  }
-  add(spec::kFrequenciesName, frequencies);
-  return Sha256Hex(summary);
-}
-
-std::vector<float> Copy(std::span<const float> values) {
-  return {values.begin(), values.end()};
-}
-
-// [heads, width, neurons] to [heads, neurons, width]: one row a neuron.
-std::vector<float> NeuronRows(std::span<const float> values, int64_t heads, int64_t width, int64_t neurons) {
-  constexpr int64_t kTile = 16;  // So that both sides stay in the cache.
-  std::vector<float> rows(values.size());
-  for (int64_t head = 0; head < heads; ++head) {
-    const float* in = values.data() + head * width * neurons;
-    float* out = rows.data() + head * width * neurons;
-    for (int64_t begin = 0; begin < neurons; begin += kTile) {
-      const int64_t end = std::min(begin + kTile, neurons);
-      for (int64_t d = 0; d < width; ++d) {
-        for (int64_t n = begin; n < end; ++n) out[n * width + d] = in[d * neurons + n];
-      }
-    }
-  }
-  return rows;
-}
-
-// Zeros that cost nothing until they are written: rows of neurons that never fire stay unallocated pages.
-class ZeroedFloats {
+// A workspace for the time of a call.
+class BdhModelImpl::Borrowed {
  public:
-  explicit ZeroedFloats(int64_t size)
-      : data_(static_cast<float*>(std::calloc(size, sizeof(float))), &std::free), size_(size) {}
-  bool ok() const { return data_ != nullptr; }
-  std::span<float> all() const { return {data_.get(), static_cast<size_t>(size_)}; }
-
- private:
-  std::unique_ptr<float, decltype(&std::free)> data_;
-  int64_t size_;
-};
-
-int64_t RhoSize(const spec::ModelConfig& config) {
-  return config.n_layer * config.neurons() * config.n_embd;
-}
-
-// What a step works in; nothing of it outlives the step.
-struct Scratch {
-  explicit Scratch(const spec::ModelConfig& config)
-      : x(config.n_embd),
-        read(config.n_embd),
-        written(config.n_embd),
-        active(config.neurons_per_head()),
-        cosines(config.neurons_per_head() / 2),
-        sines(config.neurons_per_head() / 2),
-        indices(config.neurons_per_head()),
-        values(config.neurons_per_head()) {}
-
-  static int64_t Bytes(const spec::ModelConfig& config) {
-    return static_cast<int64_t>(sizeof(float)) * (3 * int64_t{config.n_embd} + 4 * config.neurons_per_head());
+  explicit Borrowed(const BdhModelImpl& model) : model_(model), work_(model.idle_.exchange(nullptr)) {
+    if (work_ == nullptr) work_ = new Workspace(model.geometry_, model.options_.threads);
   }
-  SparseVector Sparse() { return SparseVector(indices, values); }
-
-  std::vector<float> x, read, written, active, cosines, sines;
-  std::vector<int32_t> indices;
-  std::vector<float> values;
-};
-
-class BdhModelImpl;
-
-class BdhState : public DecodeState {
- public:
-  BdhState(const BdhModelImpl& model, const spec::ModelConfig& config)
-      : model_(model), config_(config), rho_(RhoSize(config)), scratch_(config) {}
-
-  bool ok() const { return rho_.ok(); }
-  int64_t position() const override { return position_; }
-  int64_t memory_bytes() const override { return BdhModel::StateBytesFor(config_); }
-  absl::StatusOr<std::unique_ptr<DecodeState>> Fork() const override;
-  absl::Status Truncate(int64_t position) override;
-
-  const BdhModelImpl& model() const { return model_; }
-  Scratch& scratch() { return scratch_; }
-  void Advance() { ++position_; }
-  // rho of one head in one layer: [neurons per head, n_embd].
-  std::span<float> Rho(int layer, int head) const {
-    const int64_t size = config_.neurons_per_head() * config_.n_embd;
-    return rho_.all().subspan((int64_t{layer} * config_.n_head + head) * size, size);
+  ~Borrowed() { delete model_.idle_.exchange(work_); }
+  Workspace& operator*() const { return *work_; }
+  absl::Status status() const {
+    if (work_->ok()) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("no memory for a workspace of %s",
+                        FormatBytes(Workspace::Bytes(model_.geometry_, model_.options_.threads))));
   }
 
  private:
   const BdhModelImpl& model_;
-  const spec::ModelConfig& config_;
-  int64_t position_ = 0;
-  ZeroedFloats rho_;
-  Scratch scratch_;
+  Workspace* work_;
 };
 
-class BdhModelImpl final : public BdhModel {
- public:
-  BdhModelImpl(const spec::ModelConfig& config, const Tensors& tensors);
+BdhModelImpl::BdhModelImpl(const Geometry& geometry, BdhWeights weights, const BdhOptions& options)
+    : geometry_(geometry),
+      options_(options),
+      grid_{options.grid, options.dense_from},
+      weights_(std::move(weights)),
+      pool_(options.threads),
+      forward_(geometry_, weights_, grid_, *options_.kernels, options_.phases, pool_) {}
 
-  const spec::ModelConfig& config() const override { return config_; }
-  int32_t vocab_size() const override { return config_.vocab_size; }
-  int64_t parameter_count() const override { return spec::ParameterCount(config_); }
-  int64_t weight_bytes() const override { return WeightBytesFor(config_); }
-  const std::string& fingerprint() const override { return fingerprint_; }
-  int64_t max_tokens() const override { return kMaxTokens; }
-  int64_t StateBytes(int64_t) const override { return StateBytesFor(config_); }
-
-  absl::StatusOr<std::unique_ptr<DecodeState>> NewState() const override;
-  absl::Status Prefill(DecodeState& state, std::span<const int32_t> tokens, std::span<float> logits,
-                       const std::stop_token& stop) const override;
-  absl::Status Step(std::span<const StepInput> batch) const override;
-
- private:
-  WeightMatrix HeadOf(const std::vector<float>& weights, Layout layout, int head) const;
-  BdhState& Own(DecodeState& state) const;
-  absl::Status CheckToken(int32_t token) const;
-  absl::Status CheckRoom(const DecodeState& state, int64_t count) const;
-  void Feed(BdhState& state, int32_t token) const;
-  void FeedLayer(BdhState& state, int layer) const;
-  void Logits(BdhState& state, std::span<float> logits) const;
-
-  const spec::ModelConfig config_;
-  const std::vector<float> turns_;    // One frequency a pair of neurons.
-  std::vector<float> embed_;          // [vocabulary, width], normed already.
-  const std::vector<float> encoder_;  // [heads, width, neurons]: every output is wanted, so one row an input.
-  const std::vector<float> encoder_v_;  // [heads, neurons, width]: one row a neuron.
-  const std::vector<float> decoder_;    // [heads, neurons, width]: one row a neuron.
-  const std::vector<float> lm_head_;    // [width, vocabulary].
-  std::string fingerprint_;
-};
-
-std::vector<float> FrequenciesOf(const spec::ModelConfig& config, const Tensors& tensors) {
-  const auto found = tensors.find(spec::kFrequenciesName);
-  if (found != tensors.end()) return Copy(found->second->values);
-  return spec::RopeFrequencies(config.neurons_per_head());
+BdhModelImpl::~BdhModelImpl() {
+  delete idle_.load();
 }
 
-std::vector<float> EverySecond(const std::vector<float>& values) {
-  std::vector<float> half;
-  for (size_t i = 0; i < values.size(); i += 2) half.push_back(values[i]);
-  return half;
+int64_t BdhModelImpl::max_tokens() const {
+  return options_.phases == kernels::PhaseMode::kReference ? kMaxTokensReference : kMaxTokensPrecise;
 }
 
-BdhModelImpl::BdhModelImpl(const spec::ModelConfig& config, const Tensors& tensors)
-    : config_(config),
-      turns_(EverySecond(FrequenciesOf(config, tensors))),
-      embed_(Copy(tensors.at("embed.weight")->values)),
-      encoder_(Copy(tensors.at("encoder")->values)),
-      encoder_v_(NeuronRows(tensors.at("encoder_v")->values, config.n_head, config.n_embd,
-                            config.neurons_per_head())),
-      decoder_(Copy(tensors.at("decoder")->values)),
-      lm_head_(Copy(tensors.at("lm_head")->values)),
-      fingerprint_(Fingerprint(config, tensors, FrequenciesOf(config, tensors))) {
-  const std::span<float> embed(embed_);
-  for (int64_t token = 0; token < config_.vocab_size; ++token) {
-    const auto row = embed.subspan(token * config_.n_embd, config_.n_embd);
-    kernels::LayerNorm(row, row);
+// The layers of a state become dense one after the other, so that it never holds all in both forms.
+int64_t BdhModelImpl::StateBytes(int64_t tokens) const {
+  const int64_t layers = geometry_.config.n_layer, factor = geometry_.factor_bytes();
+  const int64_t always = tokens * static_cast<int64_t>(sizeof(int32_t) + sizeof(void*)) +
+                         static_cast<int64_t>(sizeof(BdhState)) + layers * 64;
+  if (tokens <= grid_.dense_from) return always + layers * tokens * factor;
+  int64_t most = 0;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    most = std::max(most, (layer + 1) * geometry_.rho_bytes() + (layers - layer) * grid_.dense_from * factor);
   }
-}
-
-WeightMatrix BdhModelImpl::HeadOf(const std::vector<float>& weights, Layout layout, int head) const {
-  const int64_t neurons = config_.neurons_per_head(), width = config_.n_embd;
-  const std::span<const float> part = std::span(weights).subspan(head * neurons * width, neurons * width);
-  return layout == Layout::kRowPerInput ? F32Matrix(part, layout, width, neurons)
-                                        : F32Matrix(part, layout, neurons, width);
+  return always + most + (layers * grid_.step + 2 * kRows) * factor;
 }
 
 BdhState& BdhModelImpl::Own(DecodeState& state) const {
@@ -285,22 +102,49 @@ BdhState& BdhModelImpl::Own(DecodeState& state) const {
 }
 
 absl::Status BdhModelImpl::CheckToken(int32_t token) const {
-  if (token >= 0 && token < config_.vocab_size) return absl::OkStatus();
+  if (token >= 0 && token < vocab_size()) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrFormat("token %d is outside the vocabulary; want 0 to %d", token, config_.vocab_size - 1));
+      absl::StrFormat("token %d is outside the vocabulary; want 0 to %d", token, vocab_size() - 1));
 }
 
 absl::Status BdhModelImpl::CheckRoom(const DecodeState& state, int64_t count) const {
-  if (count <= kMaxTokens - state.position()) return absl::OkStatus();
+  if (count <= max_tokens() - state.position()) return absl::OkStatus();
   return absl::OutOfRangeError(absl::StrFormat("%d tokens after position %d exceed the %d a state can count",
-                                               count, state.position(), kMaxTokens));
+                                               count, state.position(), max_tokens()));
 }
 
 absl::StatusOr<std::unique_ptr<DecodeState>> BdhModelImpl::NewState() const {
-  auto state = std::make_unique<BdhState>(*this, config_);
-  if (state->ok()) return state;
-  return absl::ResourceExhaustedError(
-      absl::StrFormat("no memory for a state of %s", FormatBytes(StateBytesFor(config_))));
+  return std::make_unique<BdhState>(*this, geometry_, grid_);
+}
+
+absl::StatusOr<std::unique_ptr<DecodeState>> BdhModelImpl::Restore(std::string_view snapshot) const {
+  return ReadSnapshot(*this, snapshot);
+}
+
+absl::StatusOr<std::string> BdhModelImpl::SnapshotAs(const DecodeState& state, StateForm form) const {
+  return WriteSnapshot(Own(const_cast<DecodeState&>(state)), form);
+}
+
+// Positions up to here can be fed together with `position`: all read rho, or none does.
+int64_t BdhModelImpl::BlockEnd(int64_t position, int64_t end) const {
+  end = std::min(end, position + kRows);
+  return position < grid_.dense_from ? std::min(end, grid_.dense_from) : end;
+}
+
+// Feeds the tokens that the state holds but has not computed, up to `until`. Returns the row of the last one.
+absl::StatusOr<int64_t> BdhModelImpl::CatchUp(BdhState& state, int64_t until, const std::stop_token& stop,
+                                              Workspace& work) const {
+  int64_t last_row = 0;
+  while (state.computed() < until) {
+    if (stop.stop_requested()) return absl::CancelledError("cancelled while reading the prompt");
+    const int64_t begin = state.computed(), end = BlockEnd(begin, until);
+    std::array<Row, kRows> rows;
+    for (int64_t i = begin; i < end; ++i) rows[i - begin] = {&state, state.tokens()[i]};
+    last_row = end - begin - 1;
+    if (forward_.Feed({rows.data(), static_cast<size_t>(end - begin)}, work)) continue;
+    return absl::ResourceExhaustedError(absl::StrFormat("no memory for the state of %d tokens", end));
+  }
+  return last_row;
 }
 
 absl::Status BdhModelImpl::Prefill(DecodeState& state, std::span<const int32_t> tokens,
@@ -309,97 +153,94 @@ absl::Status BdhModelImpl::Prefill(DecodeState& state, std::span<const int32_t> 
   for (const int32_t token : tokens) BDH_RETURN_IF_ERROR(CheckToken(token));
   BDH_RETURN_IF_ERROR(CheckRoom(state, static_cast<int64_t>(tokens.size())));
   BdhState& own = Own(state);
-  for (const int32_t token : tokens) {
-    if (stop.stop_requested()) return absl::CancelledError("cancelled while reading the prompt");
-    Feed(own, token);
+  const Borrowed work(*this);
+  BDH_RETURN_IF_ERROR(work.status());
+  const int64_t before = own.position();
+  for (const int32_t token : tokens) own.Append(token);
+  const auto last_row = CatchUp(own, own.position(), stop, *work);
+  if (!last_row.ok()) {
+    own.TruncateTokens(std::max(before, own.computed()));
+    return last_row.status();
   }
-  if (!logits.empty()) Logits(own, logits);
+  if (logits.empty()) return absl::OkStatus();
+  forward_.Logits(*last_row, 1, *work);
+  std::copy_n((*work).logits, logits.size(), logits.begin());
   return absl::OkStatus();
+}
+
+absl::Status BdhModelImpl::CheckRow(const StepInput& input) const {
+  BDH_RETURN_IF_ERROR(CheckToken(input.token));
+  return CheckRoom(*input.state, 1);
 }
 
 absl::Status BdhModelImpl::Step(std::span<const StepInput> batch) const {
+  for (const StepInput& input : batch) BDH_RETURN_IF_ERROR(CheckRow(input));
+  const Borrowed work(*this);
+  BDH_RETURN_IF_ERROR(work.status());
   for (const StepInput& input : batch) {
-    BDH_RETURN_IF_ERROR(CheckToken(input.token));
-    BDH_RETURN_IF_ERROR(CheckRoom(*input.state, 1));
+    BDH_RETURN_IF_ERROR(CatchUp(Own(*input.state), input.state->position(), {}, *work).status());
   }
-  for (const StepInput& input : batch) {
-    BdhState& state = Own(*input.state);
-    Feed(state, input.token);
-    if (!input.logits.empty()) Logits(state, input.logits);
+  for (size_t begin = 0; begin < batch.size(); begin += kRows) {
+    BDH_RETURN_IF_ERROR(
+        StepBlock(batch.subspan(begin, std::min<size_t>(kRows, batch.size() - begin)), *work));
   }
   return absl::OkStatus();
 }
 
-// Leaves what the last layer made of the token in scratch.x.
-void BdhModelImpl::Feed(BdhState& state, int32_t token) const {
-  Scratch& s = state.scratch();
-  const int64_t width = config_.n_embd;
-  std::memcpy(s.x.data(), embed_.data() + token * width, width * sizeof(float));
-  kernels::RopePhases(state.position(), turns_, s.cosines, s.sines);
-  for (int layer = 0; layer < config_.n_layer; ++layer) FeedLayer(state, layer);
-  state.Advance();
-}
-
-void BdhModelImpl::FeedLayer(BdhState& state, int layer) const {
-  Scratch& s = state.scratch();
-  std::fill(s.written.begin(), s.written.end(), 0.0f);
-  for (int head = 0; head < config_.n_head; ++head) {
-    kernels::ReluMatVec(s.x, HeadOf(encoder_, Layout::kRowPerInput, head), s.active);
-    SparseVector sparse = s.Sparse();
-    kernels::SparseRope(s.active, s.cosines, s.sines, sparse);
-    // What is read was written strictly before this token.
-    kernels::RhoReadFold(state.Rho(layer, head), sparse, s.x, s.read);
-    kernels::LayerNorm(s.read, s.read);
-    kernels::GatedProduct(s.active, s.read, HeadOf(encoder_v_, Layout::kRowPerOutput, head), sparse);
-    kernels::AccumulateRows(sparse, HeadOf(decoder_, Layout::kRowPerOutput, head), s.written);
+absl::Status BdhModelImpl::StepBlock(std::span<const StepInput> batch, Workspace& work) const {
+  // States that share a rho stand next to each other, so that it is read once for all of them.
+  std::array<const StepInput*, kRows> inputs;
+  for (size_t i = 0; i < batch.size(); ++i) inputs[i] = &batch[i];
+  const auto base = [this](const StepInput* input) { return Own(*input->state).layer(0).base.get(); };
+  std::stable_sort(inputs.begin(), inputs.begin() + batch.size(),
+                   [&](const StepInput* a, const StepInput* b) {
+                     return std::less<const DenseLayer*>()(base(a), base(b));
+                   });
+  std::array<Row, kRows> rows;
+  for (size_t i = 0; i < batch.size(); ++i) rows[i] = {&Own(*inputs[i]->state), inputs[i]->token};
+  if (!forward_.Feed({rows.data(), batch.size()}, work)) {
+    return absl::ResourceExhaustedError("no memory for one more token of a state");
   }
-  kernels::LayerNorm(s.written, s.written);
-  kernels::AddLayerNorm(s.x, s.written, s.x);
-}
-
-void BdhModelImpl::Logits(BdhState& state, std::span<float> logits) const {
-  kernels::MatVec(state.scratch().x,
-                  F32Matrix(lm_head_, Layout::kRowPerInput, config_.n_embd, config_.vocab_size), logits);
-}
-
-absl::StatusOr<std::unique_ptr<DecodeState>> BdhState::Fork() const {
-  auto forked = model_.NewState();
-  if (!forked.ok()) return forked.status();
-  auto& copy = static_cast<BdhState&>(**forked);
-  std::memcpy(copy.rho_.all().data(), rho_.all().data(), rho_.all().size_bytes());
-  copy.position_ = position_;
-  return forked;
-}
-
-absl::Status BdhState::Truncate(int64_t position) {
-  if (position == position_) return absl::OkStatus();
-  if (position != 0) {
-    // What a token folded into rho cannot be taken out again without rounding differently.
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "a state at position %d cannot be cut to %d: feed the tokens again from 0", position_, position));
+  for (size_t i = 0; i < batch.size(); ++i) rows[i].state->Append(rows[i].token);
+  const auto wanted = [&](size_t i) { return !inputs[i]->logits.empty(); };
+  for (size_t begin = 0; begin < batch.size();) {
+    size_t end = begin;
+    while (end < batch.size() && wanted(end)) ++end;
+    if (end > begin) forward_.Logits(static_cast<int64_t>(begin), static_cast<int64_t>(end - begin), work);
+    for (size_t i = begin; i < end; ++i) {
+      const std::span<float> logits = inputs[i]->logits;
+      std::copy_n(work.logits + (i - begin) * geometry_.vocabulary, logits.size(), logits.begin());
+    }
+    begin = end + 1;
   }
-  std::fill(rho_.all().begin(), rho_.all().end(), 0.0f);
-  position_ = 0;
   return absl::OkStatus();
 }
 
-}  // namespace
+Density BdhModelImpl::DensityOf(const DecodeState& state) const {
+  const BdhState& own = Own(const_cast<DecodeState&>(state));
+  const auto neurons = static_cast<double>(own.counted_tokens() * config().n_layer * config().neurons());
+  if (own.counted_tokens() == 0) return {};
+  return {.tokens = own.counted_tokens(),
+          .active = static_cast<double>(own.counts().active) / neurons,
+          .pairs = static_cast<double>(own.counts().keys) / neurons,
+          .passed = static_cast<double>(own.counts().passed) / neurons};
+}
 
 absl::StatusOr<std::shared_ptr<const BdhModel>> BdhModel::Create(const spec::ModelConfig& config,
-                                                                 std::span<const NamedTensor> tensors) {
+                                                                 std::span<const NamedTensor> tensors,
+                                                                 const BdhOptions& options) {
   BDH_RETURN_IF_ERROR(spec::Validate(config));
+  BDH_ASSIGN_OR_RETURN(const BdhOptions complete, Complete(config, options));
   BDH_ASSIGN_OR_RETURN(const Tensors checked, CheckTensors(config, tensors));
-  return std::make_shared<const BdhModelImpl>(config, checked);
+  const Geometry geometry(config);
+  BDH_ASSIGN_OR_RETURN(BdhWeights weights,
+                       BdhWeights::Pack(geometry, checked, complete.dtype, *complete.kernels));
+  return std::make_shared<const BdhModelImpl>(geometry, std::move(weights), complete);
 }
 
-int64_t BdhModel::WeightBytesFor(const spec::ModelConfig& config) {
-  const int64_t numbers = spec::ParameterCount(config) + config.neurons_per_head() / 2;
-  return numbers * static_cast<int64_t>(sizeof(float));
-}
-
-int64_t BdhModel::StateBytesFor(const spec::ModelConfig& config) {
-  return RhoSize(config) * static_cast<int64_t>(sizeof(float)) + Scratch::Bytes(config) +
-         static_cast<int64_t>(sizeof(BdhState));
+int64_t BdhModel::WeightBytesFor(const spec::ModelConfig& config, const BdhOptions& options) {
+  const Geometry geometry(config);
+  return BdhWeights::Bytes(geometry, options.dtype) + Workspace::Bytes(geometry, options.threads);
 }
 
 }  // namespace bdh::engine

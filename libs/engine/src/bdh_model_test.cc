@@ -1,64 +1,26 @@
 // Proves what a BDH model and its states promise beyond the reference's numbers: nothing is remembered before
-// the first token, forks go their own ways, a batch is no different from its members, memory is known
+// the first token, forks go their own ways, memory is known
 // beforehand, and weights that are not a model's are refused by name.
 #include "bdh/engine/bdh_model.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <functional>
 #include <limits>
-#include <map>
-#include <random>
 #include <vector>
 
 #include "bdh/kernels/kernels.h"
 #include "bdh/testing/status_matchers.h"
+#include "random_weights.h"
 
 namespace bdh::engine {
 namespace {
 
 using testing::HasSubstr;
 
-const spec::ModelConfig kConfig = {.n_layer = 2,
-                                   .n_embd = 16,
-                                   .n_head = 2,
-                                   .mlp_internal_dim_multiplier = 4,
-                                   .vocab_size = 24,
-                                   .dropout = 0};
-
-// Random weights under their names, to be spoilt one at a time.
-class Weights {
- public:
-  explicit Weights(const spec::ModelConfig& config = kConfig) {
-    std::mt19937 generator(7);
-    for (const auto& weight : spec::Weights(config)) {
-      int64_t size = 1;
-      for (const int64_t axis : weight.shape) size *= axis;
-      auto& tensor = tensors_[weight.name];
-      tensor.shape = weight.shape;
-      for (int64_t i = 0; i < size; ++i) tensor.values.push_back(generator() / 4294967296.0f - 0.5f);
-    }
-  }
-  std::vector<float>& values(const std::string& name) { return tensors_[name].values; }
-  std::vector<int64_t>& shape(const std::string& name) { return tensors_[name].shape; }
-  void Remove(const std::string& name) { tensors_.erase(name); }
-
-  std::vector<NamedTensor> Named() const {
-    std::vector<NamedTensor> named;
-    for (const auto& [name, tensor] : tensors_) named.push_back({name, tensor.shape, tensor.values});
-    return named;
-  }
-  absl::StatusOr<std::shared_ptr<const BdhModel>> Create() const {
-    return BdhModel::Create(kConfig, Named());
-  }
-
- private:
-  struct Tensor {
-    std::vector<int64_t> shape;
-    std::vector<float> values;
-  };
-  std::map<std::string, Tensor> tensors_;
-};
+const spec::ModelConfig& kConfig = kSmallConfig;
 
 std::vector<float> Prefill(const BdhModel& model, DecodeState& state, const std::vector<int32_t>& tokens) {
   std::vector<float> logits(model.vocab_size());
@@ -77,14 +39,18 @@ TEST_F(BdhModelTest, TheFirstTokenReadsNothing) {
   // Then every layer adds the norm of zero, and the logits follow from the embedding alone.
   Weights weights;
   constexpr int kToken = 5;
-  std::vector<float> x(weights.values("embed.weight").begin() + kToken * kConfig.n_embd,
-                       weights.values("embed.weight").begin() + (kToken + 1) * kConfig.n_embd);
-  for (int norm = 0; norm < 1 + kConfig.n_layer; ++norm) kernels::LayerNorm(x, x);
+  const auto& embed = weights.values("embed.weight");
+  std::vector<float> x(embed.begin() + kToken * kConfig.n_embd,
+                       embed.begin() + (kToken + 1) * kConfig.n_embd);
+  for (int norm = 0; norm < 1 + kConfig.n_layer; ++norm) {
+    kernels::Scalar().layer_norm(x.data(), kConfig.n_embd, x.data());
+  }
   std::vector<float> expected(kConfig.vocab_size);
-  kernels::MatVec(x,
-                  kernels::F32Matrix(weights.values("lm_head"), kernels::Layout::kRowPerInput, kConfig.n_embd,
-                                     kConfig.vocab_size),
-                  expected);
+  for (int v = 0; v < kConfig.vocab_size; ++v) {
+    for (int i = 0; i < kConfig.n_embd; ++i) {
+      expected[v] = std::fma(x[i], weights.values("lm_head")[i * kConfig.vocab_size + v], expected[v]);
+    }
+  }
   EXPECT_EQ(Prefill(*model_, *NewState(), {kToken}), expected);
 }
 
@@ -106,7 +72,7 @@ TEST_F(BdhModelTest, HowTokensAreCutIntoCallsChangesNoBit) {
   }
 }
 
-TEST_F(BdhModelTest, AForkContinuesAsItsOriginWouldAndGoesItsOwnWay) {
+TEST_F(BdhModelTest, AForkGoesItsOwnWay) {
   auto origin = NewState();
   Prefill(*model_, *origin, {1, 2, 3, 4});
   BDH_ASSERT_OK_AND_ASSIGN(auto fork, origin->Fork());
@@ -116,22 +82,11 @@ TEST_F(BdhModelTest, AForkContinuesAsItsOriginWouldAndGoesItsOwnWay) {
   EXPECT_EQ(Prefill(*model_, *fork, {5}), Prefill(*model_, *NewState(), {1, 2, 3, 4, 9, 9, 9, 5}));
 }
 
-TEST_F(BdhModelTest, ABatchHasTheBitsOfItsMembers) {
-  auto one = NewState(), other = NewState();
-  Prefill(*model_, *one, {1, 2, 3});
-  Prefill(*model_, *other, {4});
-  std::vector<float> one_logits(model_->vocab_size()), other_logits(model_->vocab_size());
-  const DecodeModel::StepInput batch[] = {{one.get(), 7, one_logits}, {other.get(), 8, other_logits}};
-  BDH_ASSERT_OK(model_->Step(batch));
-  EXPECT_EQ(one_logits, Prefill(*model_, *NewState(), {1, 2, 3, 7}));
-  EXPECT_EQ(other_logits, Prefill(*model_, *NewState(), {4, 8}));
-}
-
-TEST_F(BdhModelTest, AStateCanBeEmptiedButNotCutInTheMiddle) {
+TEST_F(BdhModelTest, AStateCannotBeCutToWhereItHasNotBeen) {
   auto state = NewState();
   Prefill(*model_, *state, {1, 2, 3});
-  BDH_EXPECT_OK(state->Truncate(3));
-  EXPECT_EQ(state->Truncate(2).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(state->Truncate(4).message(), "a state of 3 tokens cannot be cut to 4");
+  EXPECT_EQ(state->Truncate(-1).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(state->position(), 3);
   BDH_EXPECT_OK(state->Truncate(0));
   EXPECT_EQ(Prefill(*model_, *state, {4, 5}), Prefill(*model_, *NewState(), {4, 5}));
@@ -139,11 +94,51 @@ TEST_F(BdhModelTest, AStateCanBeEmptiedButNotCutInTheMiddle) {
 
 TEST_F(BdhModelTest, MemoryIsKnownBeforeItIsTaken) {
   const int64_t rho_bytes = 4 * kConfig.n_layer * kConfig.neurons() * kConfig.n_embd;
-  EXPECT_GE(BdhModel::StateBytesFor(kConfig), rho_bytes);
-  EXPECT_EQ(model_->StateBytes(1), BdhModel::StateBytesFor(kConfig));
-  EXPECT_EQ(model_->StateBytes(1000000), model_->StateBytes(1));
-  EXPECT_EQ(NewState()->memory_bytes(), model_->StateBytes(1));
+  EXPECT_GE(model_->StateBytes(1000), rho_bytes);
+  EXPECT_LT(model_->StateBytes(1), rho_bytes) << "a short state holds no rho";
   EXPECT_GE(model_->weight_bytes(), 4 * model_->parameter_count());
+  auto state = NewState();
+  for (int tokens = 1; tokens < 200; ++tokens) {
+    Prefill(*model_, *state, {tokens % 24});
+    ASSERT_LE(state->memory_bytes(), model_->StateBytes(tokens)) << tokens;
+  }
+}
+
+TEST_F(BdhModelTest, AStateTakesNoMoreMemoryHoweverLongItGets) {
+  auto state = NewState();
+  Prefill(*model_, *state, std::vector<int32_t>(100, 3));
+  const int64_t bytes = state->memory_bytes();
+  Prefill(*model_, *state, std::vector<int32_t>(3200, 3));
+  EXPECT_EQ(state->memory_bytes(), bytes + 3200 * 4) << "but for its tokens";
+}
+
+TEST_F(BdhModelTest, OptionsThatCannotBeAreRefusedByName) {
+  const auto message = [](const BdhOptions& options) {
+    return std::string(BdhModel::Create(kConfig, Weights().Named(), options).status().message());
+  };
+  EXPECT_EQ(message({.grid = 0}), "grid is 0; want 1 to 64 tokens");
+  EXPECT_EQ(message({.grid = 65}), "grid is 65; want 1 to 64 tokens");
+  EXPECT_EQ(message({.grid = 8, .dense_from = 12}), "dense_from is 12; want a multiple of grid, which is 8");
+  EXPECT_EQ(message({.threads = 0}), "threads is 0; want 1 to 1024");
+}
+
+TEST_F(BdhModelTest, RestingIsPlannedByCost) {
+  const RestPlan brief = model_->PlanRest(1), lengthy = model_->PlanRest(100000);
+  EXPECT_EQ(brief.best, StateForm::kTokens);
+  EXPECT_EQ(lengthy.best, StateForm::kDense);
+  EXPECT_THAT(lengthy.ToText(), testing::HasSubstr("dense"));
+  EXPECT_THAT(lengthy.ToText(), testing::HasSubstr("<- kept"));
+}
+
+TEST_F(BdhModelTest, Bf16WeightsAreNearTheirFp32Ones) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto rounded,
+                           BdhModel::Create(kConfig, Weights().Named(), {.dtype = kernels::DType::kBf16}));
+  const std::vector<int32_t> tokens = {3, 1, 4, 1, 5, 9, 2, 6};
+  const auto wanted = Prefill(*model_, *NewState(), tokens),
+             got = Prefill(*rounded, **rounded->NewState(), tokens);
+  EXPECT_NE(got, wanted);
+  for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], wanted[i], 0.1);
+  EXPECT_LT(rounded->weight_bytes(), model_->weight_bytes());
 }
 
 TEST_F(BdhModelTest, StopRequestedEndsAPrefillAndTheStateSaysHowFarItCame) {

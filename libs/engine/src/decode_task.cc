@@ -14,8 +14,12 @@ DecodeTask::DecodeTask(GenerationRequest request)
       logits_(request_.model->vocab_size()) {}
 
 DecodeTask::Turn DecodeTask::Take(int prefill_chunk, const std::stop_token& stop) {
+  return Finish(Compute(prefill_chunk, stop));
+}
+
+DecodeTask::Turn DecodeTask::Finish(absl::Status stepped) {
   Turn turn;
-  turn.status = Compute(prefill_chunk, stop);
+  turn.status = std::move(stepped);
   if (turn.status.ok() && read_ == request_.prompt.size()) turn.status = Produce(turn);
   return turn;
 }

@@ -32,6 +32,12 @@ class DecodeTask {
   // Reads the next `prefill_chunk` tokens of the prompt, or decodes one token.
   Turn Take(int prefill_chunk, const std::stop_token& stop);
 
+  // The prompt is read: the next turn is a step, which may be one of a batch. Then Take is NextStep, a step
+  // of the model, and Finish.
+  bool wants_step() const { return state_ != nullptr && read_ == request_.prompt.size(); }
+  DecodeModel::StepInput NextStep() { return {state_.get(), last_, logits_}; }
+  Turn Finish(absl::Status stepped);
+
   // Memory of its state; the task can only be destroyed then.
   void FreeState() { state_.reset(); }
 

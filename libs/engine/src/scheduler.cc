@@ -4,6 +4,7 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -70,8 +71,10 @@ class SchedulerImpl final : public Scheduler {
   absl::Status Check(const GenerationRequest& request) const;
   absl::Status Enqueue(const EntryPtr& entry);
   void Work();
-  EntryPtr TakeReady();
-  DecodeTask::Turn TakeTurn(Entry& entry);
+  std::vector<EntryPtr> TakeReady();
+  std::vector<DecodeTask::Turn> TakeTurns(std::span<const EntryPtr> entries);
+  DecodeTask::Turn TakeTurn(Entry& entry, bool stepped);
+  absl::Status StepAll(std::span<const EntryPtr> entries);
   void Observe(Entry& entry, const DecodeTask::Turn& turn);
   void Deliver(const EntryPtr& entry, DecodeTask::Turn turn);
   void Retire(const EntryPtr& entry, absl::Status status, std::optional<FinishReason> finish);
@@ -93,6 +96,7 @@ class SchedulerImpl final : public Scheduler {
   int holders_ ABSL_GUARDED_BY(mutex_) = 0;  // With memory set aside for their state.
   bool admitting_ ABSL_GUARDED_BY(mutex_) = true;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  const size_t thread_count_;
   std::vector<std::jthread> threads_;
 };
 
@@ -111,10 +115,11 @@ class GenerationImpl final : public Generation {
   const EntryPtr entry_;
 };
 
-SchedulerImpl::SchedulerImpl(const Options& options) : options_(options) {
-  const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  const int threads = options.threads > 0 ? options.threads : std::max(1, cores);
-  for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+SchedulerImpl::SchedulerImpl(const Options& options)
+    : options_(options),
+      thread_count_(options.threads > 0 ? options.threads
+                                        : std::max(1u, std::thread::hardware_concurrency())) {
+  for (size_t i = 0; i < thread_count_; ++i) threads_.emplace_back([this] { Work(); });
 }
 
 SchedulerImpl::~SchedulerImpl() {
@@ -240,16 +245,42 @@ void SchedulerImpl::MakeReady(const EntryPtr& entry) {
 }
 
 void SchedulerImpl::Work() {
-  while (const EntryPtr entry = TakeReady()) {
-    Deliver(entry, TakeTurn(*entry));
+  while (true) {
+    const std::vector<EntryPtr> entries = TakeReady();
+    if (entries.empty()) return;
+    std::vector<DecodeTask::Turn> turns = TakeTurns(entries);
+    for (size_t i = 0; i < entries.size(); ++i) Deliver(entries[i], std::move(turns[i]));
   }
 }
 
+// Those that are taken together are stepped together. A step that fails has changed nothing, so that each can
+// be tried alone and the failure ends the one that it belongs to.
+std::vector<DecodeTask::Turn> SchedulerImpl::TakeTurns(std::span<const EntryPtr> entries) {
+  std::vector<DecodeTask::Turn> turns;
+  const bool stepped = entries.size() > 1 && StepAll(entries).ok();
+  for (const EntryPtr& entry : entries) turns.push_back(TakeTurn(*entry, stepped));
+  return turns;
+}
+
+absl::Status SchedulerImpl::StepAll(std::span<const EntryPtr> entries) {
+  return CatchExceptions([&] {
+    std::vector<DecodeModel::StepInput> inputs;
+    for (const EntryPtr& entry : entries) inputs.push_back(entry->task.NextStep());
+    return entries[0]->task.request().model->Step(inputs);
+  });
+}
+
 // An exception ends its generation, not the process.
-DecodeTask::Turn SchedulerImpl::TakeTurn(Entry& entry) {
+DecodeTask::Turn SchedulerImpl::TakeTurn(Entry& entry, bool stepped) {
   DecodeTask::Turn turn;
   absl::Status status = CatchExceptions([&] {
-    turn = entry.task.Take(options_.prefill_chunk, entry.stop.get_token());
+    const std::stop_token stop = entry.stop.get_token();
+    if (!stepped) {
+      turn = entry.task.Take(options_.prefill_chunk, stop);
+    } else {
+      turn = entry.task.Finish(stop.stop_requested() ? absl::CancelledError("the generation was cancelled")
+                                                     : absl::OkStatus());
+    }
     Observe(entry, turn);
     return turn.status;
   });
@@ -265,14 +296,28 @@ absl::Status Append(const TextAssembler::Piece& piece, GenerationOutput& output)
   });
 }
 
-EntryPtr SchedulerImpl::TakeReady() {
+// The one whose turn it is; if it decodes, with a thread's share of the others that decode with its model, so
+// that they read its weights once. Empty: the scheduler ends.
+std::vector<EntryPtr> SchedulerImpl::TakeReady() {
   MutexLock lock(mutex_);
   while (ready_.empty() && !stopping_) work_.Wait(mutex_);
-  if (ready_.empty()) return nullptr;
-  EntryPtr entry = ready_.front();
-  ready_.pop_front();
-  entry->phase = Phase::kBusy;
-  return entry;
+  std::vector<EntryPtr> taken;
+  if (ready_.empty()) return taken;
+  const size_t share = (ready_.size() + thread_count_ - 1) / thread_count_;
+  const DecodeModel* model = ready_.front()->task.request().model.get();
+  const bool steps = ready_.front()->task.wants_step();
+  for (auto at = ready_.begin(); at != ready_.end() && taken.size() < share;) {
+    const DecodeTask& task = (*at)->task;
+    const bool joins = taken.empty() || (steps && task.wants_step() && task.request().model.get() == model);
+    if (!joins) {
+      ++at;
+      continue;
+    }
+    (*at)->phase = Phase::kBusy;
+    taken.push_back(std::move(*at));
+    at = ready_.erase(at);
+  }
+  return taken;
 }
 
 void SchedulerImpl::Observe(Entry& entry, const DecodeTask::Turn& turn) {

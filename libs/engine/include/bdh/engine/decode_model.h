@@ -11,6 +11,7 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,14 +30,22 @@ class DecodeState {
   // Memory it holds now.
   virtual int64_t memory_bytes() const = 0;
 
-  // Another state that continues from here on its own. The caller has set aside DecodeModel::StateBytes for
-  // it. ResourceExhaustedError: no memory.
+  // Another state that continues from here on its own. It may share memory with this one until the two go
+  // different ways; the caller has set aside DecodeModel::StateBytes for it. ResourceExhaustedError: no
+  // memory.
   virtual absl::StatusOr<std::unique_ptr<DecodeState>> Fork() const = 0;
 
-  // Forgets all tokens from `position` on. FailedPreconditionError when the state cannot be cut there, and
-  // then it is unchanged: the caller starts anew and feeds the tokens again. Position 0 and the present one
-  // always work.
+  // Forgets all tokens from `position` on. A cut further back than the state remembers is made good by
+  // computing again what is left, before the next token. InvalidArgumentError: it has not come that far.
   virtual absl::Status Truncate(int64_t position) = 0;
+
+  // All of it as bytes, for DecodeModel::Restore. UnimplementedError: states of this model cannot be saved.
+  virtual absl::StatusOr<std::string> Snapshot() const {
+    return absl::UnimplementedError("states of this model cannot be saved");
+  }
+
+  // Nobody will decode from it for a while: it may give memory back, at the price of time when it goes on.
+  virtual void Rest() {}
 };
 
 // Immutable: any thread may use it.
@@ -65,6 +74,13 @@ class DecodeModel {
 
   // An empty state. ResourceExhaustedError: no memory.
   virtual absl::StatusOr<std::unique_ptr<DecodeState>> NewState() const = 0;
+
+  // The state that Snapshot saved, which goes on with the bits of the one it was saved from. The caller has
+  // set aside StateBytes for it. InvalidArgumentError: no snapshot, or one of another model or of other
+  // numerics, by the field that differs; DataLossError: damaged; ResourceExhaustedError: no memory.
+  virtual absl::StatusOr<std::unique_ptr<DecodeState>> Restore(std::string_view /*snapshot*/) const {
+    return absl::UnimplementedError("states of this model cannot be saved");
+  }
 
   // Feeds `tokens` in order; `logits` becomes those after the last one, unless it is empty. Asks `stop`
   // between small pieces: CancelledError, and the state stands behind the tokens it has taken. How tokens are

@@ -1,81 +1,121 @@
-// The arithmetic of one BDH decode step. These plain loops are the definition of correct: a faster twin gives
-// the same numbers.
+// The arithmetic of BDH decoding, once as plain loops that define what is right and once for vector units,
+// compiled for several instruction sets and chosen when the program starts.
 //
-// Every function is deterministic: an output is one chain of operations in a fixed order that depends on
-// sizes alone, so equal inputs give equal bits whatever else runs. None allocates or locks. Sizes that do not
-// fit each other are bugs of the caller and abort.
+// All of them give the same bits (on machines that multiply and add with one rounding): every output is one
+// chain of fused multiply-adds in ascending order of index, vectors run across outputs, and where a vector
+// must be summed, entry i goes to lane i mod 16 and the lanes are added pairwise. No result depends on how
+// many rows a call takes. None allocates or locks.
+//
+// Widths (of x, y, rho's rows, weights) are padded to kLanes with zeros, neurons to blocks of 16. Pointers
+// overlap nowhere unless it is said.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "bdh/kernels/weight_matrix.h"
 
 namespace bdh::kernels {
 
 inline constexpr float kLayerNormEps = 1e-5f;
+// Tokens that one call of `fold` or `rho_read_shared` takes.
+inline constexpr int kMaxTokens = 64;
+// Room that packed values need behind the last one.
+inline constexpr int64_t kPackSlack = kLanes;
 
-// The non-zero entries of a vector in ascending order of index, in storage that the caller owns.
-class SparseVector {
- public:
-  SparseVector(std::span<int32_t> indices, std::span<float> values) : indices_(indices), values_(values) {}
-
-  void Clear() { size_ = 0; }
-  void Add(int32_t index, float value) {
-    indices_[size_] = index;
-    values_[size_] = value;
-    ++size_;
-  }
-  int64_t size() const { return size_; }
-  int64_t capacity() const { return static_cast<int64_t>(indices_.size()); }
-  std::span<const int32_t> indices() const { return indices_.first(size_); }
-  std::span<const float> values() const { return values_.first(size_); }
-
- private:
-  std::span<int32_t> indices_;
-  std::span<float> values_;
-  int64_t size_ = 0;
+// How positions become phases.
+enum class PhaseMode {
+  kReference,  // As the reference: one fp32 product of position and frequency, whose error grows with both.
+  kPrecise,    // The exact product's fraction, rounded once. Up to position 2^29.
 };
 
-// The reads and folds of rho[N, D], one row a neuron, row after row.
-using RhoView = std::span<float>;
+// A sparse vector of neurons: bit i of masks[b] says that neuron 16 b + i has a value, and the values follow
+// each other in ascending order.
+struct PackedNeurons {
+  const uint16_t* masks = nullptr;
+  const float* values = nullptr;
+};
 
-// y = (x - mean(x)) / sqrt(variance(x) + eps), without affine part. `y` may be `x`.
-void LayerNorm(std::span<const float> x, std::span<float> y);
+// What one token wrote: its rotated key, which has both neurons of a pair or none, and its value.
+struct Factor {
+  PackedNeurons key;
+  const float* x = nullptr;
+};
 
-// y = x + z, then as above.
-void AddLayerNorm(std::span<const float> x, std::span<const float> z, std::span<float> y);
+struct Kernels {
+  const char* name;
+  bool fused;  // Multiplies and adds with one rounding.
 
-// y = x W for W of layout kRowPerInput.
-void MatVec(std::span<const float> x, const WeightMatrix& weights, std::span<float> y);
+  // y[r] = x[r] W for `rows` rows, relu'd if asked; x has W.rows numbers a row, y W.columns.
+  void (*product)(const float* x, int64_t rows, int64_t x_stride, const WeightMatrix& weights, bool relu,
+                  float* y, int64_t y_stride);
 
-// y = relu(x W).
-void ReluMatVec(std::span<const float> x, const WeightMatrix& weights, std::span<float> y);
+  // y = (x - mean) / sqrt(variance + eps) over the first `width` numbers, zeros in the padding. y may be x.
+  void (*layer_norm)(const float* x, int64_t width, float* y);
 
-// Cosine and sine of every pair's phase at `position`: phase = frac(position * turns[i]) * 2 pi, with one
-// fp32 multiply before the fraction is taken, as the reference does.
-void RopePhases(int64_t position, std::span<const float> turns, std::span<float> cosines,
-                std::span<float> sines);
+  // x = LN(x + LN(z)); z becomes LN(z).
+  void (*add_norm)(float* x, float* z, int64_t width);
 
-// k = the pairs (2i, 2i+1) of `a` turned by their phases; only entries that are not zero.
-void SparseRope(std::span<const float> a, std::span<const float> cosines, std::span<const float> sines,
-                SparseVector& k);
+  // y = parts[0] + parts[1] + ... in this order; part i begins at parts + i * stride.
+  void (*sum_parts)(const float* parts, int64_t count, int64_t stride, int64_t width, float* y);
 
-// y = rho^T k: touches the rows of k's entries only.
-void RhoRead(RhoView rho, const SparseVector& k, std::span<float> y);
+  // turns[2 i] and turns[2 i + 1] become cosine and sine of 2 pi frac(position * frequencies[i]), for
+  // `count` frequencies; count is a multiple of kLanes.
+  void (*phases)(PhaseMode mode, int64_t position, const float* frequencies, int64_t count, float* turns);
 
-// rho += k x^T: touches the rows of k's entries only.
-void RhoFold(RhoView rho, const SparseVector& k, std::span<const float> x);
+  // Packs the positive entries of `a`, whose others are zero: 16 * blocks numbers. Returns how many.
+  int64_t (*pack)(const float* a, int64_t blocks, uint16_t* masks, float* values);
 
-// RhoRead, then RhoFold, with one pass over the rows: the same bits, half the memory traffic.
-void RhoReadFold(RhoView rho, const SparseVector& k, std::span<const float> x, std::span<float> y);
+  // dense = the pairs of `a` turned by `turns`; packs the pairs with a positive entry. Returns how many
+  // values, which is twice the number of pairs.
+  int64_t (*rope)(const float* a, const float* turns, int64_t blocks, float* dense, uint16_t* masks,
+                  float* values);
 
-// p = a * relu(y V): the rows of V (layout kRowPerOutput) are read where `a` is positive, and p keeps its
-// positive entries.
-void GatedProduct(std::span<const float> a, std::span<const float> y, const WeightMatrix& gate,
-                  SparseVector& p);
+  // y += rho^T key: reads the rows of the key's neurons only.
+  void (*rho_read)(const float* rho, int64_t width, PackedNeurons key, int64_t blocks, float* y);
 
-// y += p W for W with one row an entry of p's vector: touches the rows of p's entries only.
-void AccumulateRows(const SparseVector& p, const WeightMatrix& weights, std::span<float> y);
+  // The same for several keys of one rho, which is read once: y[t] += rho^T keys[t].
+  void (*rho_read_shared)(const float* rho, int64_t width, std::span<const Factor> keys, int64_t blocks,
+                          float* y, int64_t y_stride);
+
+  // to = from + sum over tokens of key x^T, in the order given. `from` may be `to`, or null for zeros, and
+  // then `to` is zero. Rows that no key touches are copied if `from` is another.
+  void (*fold)(const float* from, float* to, int64_t width, std::span<const Factor> factors, int64_t blocks);
+
+  // y += sum over factors, in order, of (dense . key) x.
+  void (*tail_read)(const float* dense, std::span<const Factor> factors, int64_t blocks, int64_t width,
+                    float* y);
+
+  // out[i, j] = (row i of q) . (row j of k), vectors of 16 * blocks numbers: the same bits as tail_read's.
+  void (*scores)(const float* q, int64_t q_rows, const float* k, int64_t k_rows, int64_t blocks, float* out,
+                 int64_t out_stride);
+
+  // y += sum over j, in order, of weights[j] x[j].
+  void (*weighted_rows)(const float* weights, int64_t count, const float* x, int64_t x_stride, int64_t width,
+                        float* y);
+
+  // dense = the vector that `packed` stands for.
+  void (*unpack)(PackedNeurons packed, int64_t blocks, float* dense);
+
+  // For every neuron n of `a` in ascending order: p = a_n relu(y . gate[n]); where p > 0, written += p
+  // decoder[n]. Returns how many those are. `once` says that the weights are not in a cache and will not soon
+  // be used again; it changes no bit.
+  int64_t (*gate_decode)(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
+                         const WeightMatrix& decoder, bool once, float* written);
+};
+
+// The plain loops; and those of a machine that cannot multiply and add with one rounding.
+const Kernels& Scalar();
+const Kernels& ScalarRoundingTwice();
+
+// The fastest that this machine runs. `BDH_KERNELS=scalar` or another name of All() takes another.
+const Kernels& Best();
+
+// Scalar, then every instruction set that is compiled in and runs on this machine.
+std::span<const Kernels* const> All();
+
+// Says how numbers come about: two processes with the same id compute the same bits.
+std::string_view NumericsId(const Kernels& kernels);
 
 }  // namespace bdh::kernels

@@ -1,0 +1,113 @@
+// What one sequence left behind, in three forms: its tokens, which are the truth; the factors of its last
+// ones; and rho, which several states may share.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bdh/engine/bdh_model.h"
+#include "buffer.h"
+#include "geometry.h"
+#include "ref.h"
+
+namespace bdh::engine {
+
+class BdhModelImpl;
+
+// Where rho may stand.
+struct Grid {
+  int64_t step;
+  int64_t dense_from;  // A multiple of step.
+
+  // How many tokens rho holds when position `t` reads it; 0: t reads no rho.
+  int64_t BaseAt(int64_t t) const { return t < dense_from ? 0 : t / step * step; }
+};
+
+// What one token wrote in one layer. Written once, then shared.
+class FactorBlock : public Counted {
+ public:
+  // Null: no memory.
+  static FactorBlock* New(const Geometry& geometry);
+  ~FactorBlock();
+
+  float* values(const Segment& segment) const { return memory_ + segment.keys; }
+  uint16_t* masks(const Segment& segment) const {
+    return reinterpret_cast<uint16_t*>(memory_ + keys_ + width_) + segment.masks;
+  }
+  float* x() const { return memory_ + keys_; }
+  kernels::Factor View(const Segment& segment) const { return {{masks(segment), values(segment)}, x()}; }
+
+ private:
+  FactorBlock(float* memory, int64_t keys, int64_t width) : memory_(memory), keys_(keys), width_(width) {}
+  float* memory_;
+  int64_t keys_, width_;
+};
+
+// rho of one layer: one row a neuron, segment after segment. Changed only while one state holds it.
+struct DenseLayer : Counted {
+  explicit DenseLayer(int64_t bytes) : memory(bytes) {}
+  float* rows(const Segment& segment, int64_t width) const { return memory.floats() + segment.row * width; }
+  Buffer memory;
+};
+
+struct LayerState {
+  Ref<DenseLayer> base;  // Of the first base_position tokens; null when that is 0.
+  std::vector<Ref<FactorBlock>> tail;
+};
+
+struct Counts {
+  int64_t active = 0, keys = 0, passed = 0;
+};
+
+class BdhState final : public DecodeState {
+ public:
+  BdhState(const BdhModelImpl& model, const Geometry& geometry, const Grid& grid);
+
+  int64_t position() const override { return static_cast<int64_t>(tokens_.size()); }
+  int64_t memory_bytes() const override;
+  absl::StatusOr<std::unique_ptr<DecodeState>> Fork() const override;
+  absl::Status Truncate(int64_t position) override;
+  absl::StatusOr<std::string> Snapshot() const override;
+  void Rest() override;
+
+  const BdhModelImpl& model() const { return model_; }
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+  // Tokens whose factors are here or in rho; the others are fed again before anything else.
+  int64_t computed() const { return base_position_ + static_cast<int64_t>(layers_[0].tail.size()); }
+  int64_t base_position() const { return base_position_; }
+  LayerState& layer(int64_t index) { return layers_[index]; }
+  const LayerState& layer(int64_t index) const { return layers_[index]; }
+  StateForm form() const;
+  const Counts& counts() const { return counts_; }
+  int64_t counted_tokens() const { return counted_tokens_; }
+  void Count(const Counts& counts, int64_t tokens);
+
+  void Append(int32_t token) { tokens_.push_back(token); }
+  // Cuts tokens that are not computed.
+  void TruncateTokens(int64_t count) { tokens_.resize(count); }
+  // A block to fill: one that nobody needs any more, or a new one. Null: no memory.
+  Ref<FactorBlock> TakeBlock();
+  // Drops the first `count` tokens of a layer's tail, which rho holds now.
+  void DropTail(LayerState& layer, int64_t count);
+  void set_base_position(int64_t position) { base_position_ = position; }
+  // Keeps the tokens only.
+  void Forget();
+
+ private:
+  friend class SnapshotReader;
+  void Recycle(Ref<FactorBlock> block);
+
+  const BdhModelImpl& model_;
+  const Geometry& geometry_;
+  const Grid& grid_;
+  std::vector<int32_t> tokens_;
+  int64_t base_position_ = 0;
+  std::vector<LayerState> layers_;
+  std::vector<Ref<FactorBlock>> spare_;
+  Counts counts_;
+  int64_t counted_tokens_ = 0;
+};
+
+}  // namespace bdh::engine

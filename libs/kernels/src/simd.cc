@@ -1,0 +1,827 @@
+// The same kernels for vector units. Highway compiles what stands between HWY_BEFORE_NAMESPACE and
+// HWY_AFTER_NAMESPACE once for every instruction set; SimdKernels below finds what runs here.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "bdh/kernels/kernels.h"
+#include "phase_polynomials.h"
+#include "simd.h"
+
+// Sizes of vectors must be known when this is compiled.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "simd.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+
+#ifndef BDH_UNROLL
+#ifdef __clang__
+#define BDH_UNROLL _Pragma("unroll")
+#else
+#define BDH_UNROLL _Pragma("GCC unroll 32")
+#endif
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace bdh::kernels {
+namespace HWY_NAMESPACE {
+
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+
+// What every processor of this kind can do is not worth a version of its own.
+const Kernels* Table() {
+  return &Scalar();
+}
+
+#else
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+// A vector, as wide as the machine's but no wider than the 16 lanes that sums are defined with.
+constexpr int kN = HWY_MAX_BYTES >= 64 ? 16 : HWY_MAX_BYTES / 4;
+constexpr int kPerBlock = kLanes / kN;  // Vectors that make up 16 lanes.
+using D = hn::FixedTag<float, kN>;
+using V = hn::Vec<D>;
+// Vectors that a loop keeps in registers: half of them.
+constexpr int kTile = kN == 16 ? 16 : 8;
+
+template <DType kDType>
+struct Weights;
+template <>
+struct Weights<DType::kF32> {
+  using T = float;
+  static HWY_INLINE V Load(const float* from) { return hn::LoadU(D(), from); }
+};
+template <>
+struct Weights<DType::kBf16> {
+  using T = uint16_t;
+  static HWY_INLINE V Load(const uint16_t* from) {
+    const hn::Rebind<uint16_t, D> narrow;
+    const hn::RebindToUnsigned<D> wide;
+    return hn::BitCast(D(), hn::ShiftLeft<16>(hn::PromoteTo(wide, hn::LoadU(narrow, from))));
+  }
+};
+
+// Calls body(Weights<dtype>()).
+template <class Body>
+HWY_INLINE auto WithType(DType dtype, Body body) {
+  if (dtype == DType::kBf16) return body(Weights<DType::kBf16>());
+  return body(Weights<DType::kF32>());
+}
+
+HWY_INLINE float First(V v) {
+  return hn::GetLane(v);
+}
+
+// Sixteen lanes to the four that a 128-bit vector has: lane i becomes (i + (i + 8)) + ((i + 4) + (i + 12)).
+using D4 = hn::FixedTag<float, 4>;
+HWY_INLINE hn::Vec<D4> ToFour(const V (&lanes)[kPerBlock]) {
+#if HWY_MAX_BYTES >= 64
+  const hn::FixedTag<float, 8> d8;
+  const auto eight = hn::Add(hn::LowerHalf(d8, lanes[0]), hn::UpperHalf(d8, lanes[0]));
+  return hn::Add(hn::LowerHalf(D4(), eight), hn::UpperHalf(D4(), eight));
+#elif HWY_MAX_BYTES == 32
+  const auto eight = hn::Add(lanes[0], lanes[1]);
+  return hn::Add(hn::LowerHalf(D4(), eight), hn::UpperHalf(D4(), eight));
+#else
+  return hn::Add(hn::Add(lanes[0], lanes[2]), hn::Add(lanes[1], lanes[3]));
+#endif
+}
+
+// (0 + 2) + (1 + 3).
+HWY_INLINE float AddFour(hn::Vec<D4> four) {
+  const D4 d;
+  const auto two = hn::Add(four, hn::Shuffle1032(four));
+  return hn::GetLane(hn::Add(two, hn::Shuffle2301(two)));
+}
+
+// AddFour of four vectors at once.
+HWY_INLINE hn::Vec<D4> AddFourByFour(hn::Vec<D4> a, hn::Vec<D4> b, hn::Vec<D4> c, hn::Vec<D4> e) {
+  const D4 d;
+  const auto ab_low = hn::InterleaveLower(d, a, b), ab_high = hn::InterleaveUpper(d, a, b);
+  const auto ce_low = hn::InterleaveLower(d, c, e), ce_high = hn::InterleaveUpper(d, c, e);
+  const auto ab = hn::Add(ab_low, ab_high);  // a0+a2 b0+b2 a1+a3 b1+b3
+  const auto ce = hn::Add(ce_low, ce_high);
+  return hn::Add(hn::ConcatLowerLower(d, ce, ab), hn::ConcatUpperUpper(d, ce, ab));
+}
+
+HWY_INLINE float SumLanes(const V (&lanes)[kPerBlock]) {
+  return AddFour(ToFour(lanes));
+}
+
+HWY_INLINE void ZeroLanes(V (&lanes)[kPerBlock]) {
+  BDH_UNROLL
+  for (int i = 0; i < kPerBlock; ++i) lanes[i] = hn::Zero(D());
+}
+
+// ---- dense products ----
+
+// kRows rows of x times 4 vectors of columns of one panel.
+template <int kRows, class W>
+HWY_INLINE void ProductTile(const float* x, int64_t x_stride, const typename W::T* panel, int64_t inputs,
+                            bool relu, float* y, int64_t y_stride) {
+  const D d;
+  V sums[kRows][4];
+  BDH_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    BDH_UNROLL
+    for (int v = 0; v < 4; ++v) sums[r][v] = hn::Zero(d);
+  }
+  for (int64_t i = 0; i < inputs; ++i) {
+    V weights[4];
+    BDH_UNROLL
+    for (int v = 0; v < 4; ++v) weights[v] = W::Load(panel + i * kPanel + v * kN);
+    BDH_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const V input = hn::Set(d, x[r * x_stride + i]);
+      BDH_UNROLL
+      for (int v = 0; v < 4; ++v) sums[r][v] = hn::MulAdd(input, weights[v], sums[r][v]);
+    }
+  }
+  BDH_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    BDH_UNROLL
+    for (int v = 0; v < 4; ++v) {
+      if (relu) sums[r][v] = hn::Max(sums[r][v], hn::Zero(d));
+      hn::StoreU(sums[r][v], d, y + r * y_stride + v * kN);
+    }
+  }
+}
+
+template <class W>
+void ProductOf(const float* x, int64_t rows, int64_t x_stride, const WeightMatrix& weights, bool relu,
+               float* y, int64_t y_stride) {
+  constexpr int kMost = kN == 16 ? 6 : 2;
+  const auto* data = static_cast<const typename W::T*>(weights.data);
+  for (int64_t column = 0; column < weights.columns; column += kPanel) {
+    const auto* panel = data + column * weights.rows;
+    int64_t r = 0;
+    const auto tile = [&](auto count, int64_t part) HWY_ATTR {
+      ProductTile<decltype(count)::value, W>(x + r * x_stride, x_stride, panel + part, weights.rows, relu,
+                                             y + r * y_stride + column + part, y_stride);
+    };
+    const auto tiles = [&](auto count) HWY_ATTR {
+      for (int64_t part = 0; part < kPanel; part += 4 * kN) tile(count, part);
+      r += decltype(count)::value;
+    };
+    while (r + kMost <= rows) tiles(std::integral_constant<int, kMost>());
+    while (kMost > 4 && r + 4 <= rows) tiles(std::integral_constant<int, 4>());
+    while (kMost > 2 && r + 2 <= rows) tiles(std::integral_constant<int, 2>());
+    while (r < rows) tiles(std::integral_constant<int, 1>());
+  }
+}
+
+void Product(const float* x, int64_t rows, int64_t x_stride, const WeightMatrix& weights, bool relu, float* y,
+             int64_t y_stride) {
+  BDH_CHECK(weights.layout == Layout::kPanels);
+  WithType(weights.dtype, [&](auto type) HWY_ATTR {
+    ProductOf<decltype(type)>(x, rows, x_stride, weights, relu, y, y_stride);
+  });
+}
+
+// ---- norms ----
+
+// Lanes from `width` on are zero.
+HWY_INLINE V Within(V v, int64_t at, int64_t width) {
+  const int64_t left = width - at;
+  if (left >= kN) return v;
+  return left <= 0 ? hn::Zero(D()) : hn::IfThenElseZero(hn::FirstN(D(), static_cast<size_t>(left)), v);
+}
+
+void LayerNorm(const float* x, int64_t width, float* y) {
+  const D d;
+  V lanes[kPerBlock];
+  ZeroLanes(lanes);
+  for (int64_t i = 0; i < width; i += kLanes) {
+    for (int v = 0; v < kPerBlock; ++v) {
+      const int64_t at = i + v * kN;
+      lanes[v] = hn::Add(lanes[v], Within(hn::LoadU(d, x + at), at, width));
+    }
+  }
+  const V mean = hn::Set(d, SumLanes(lanes) / static_cast<float>(width));
+  ZeroLanes(lanes);
+  for (int64_t i = 0; i < width; i += kLanes) {
+    for (int v = 0; v < kPerBlock; ++v) {
+      const int64_t at = i + v * kN;
+      const V off = Within(hn::Sub(hn::LoadU(d, x + at), mean), at, width);
+      lanes[v] = hn::MulAdd(off, off, lanes[v]);
+    }
+  }
+  const float variance = SumLanes(lanes) / static_cast<float>(width);
+  const V scale = hn::Set(d, 1.0f / std::sqrt(variance + kLayerNormEps));
+  for (int64_t i = 0; i < RoundUp(width, kLanes); i += kN) {
+    hn::StoreU(Within(hn::Mul(hn::Sub(hn::LoadU(d, x + i), mean), scale), i, width), d, y + i);
+  }
+}
+
+void AddNorm(float* x, float* z, int64_t width) {
+  const D d;
+  LayerNorm(z, width, z);
+  for (int64_t i = 0; i < RoundUp(width, kLanes); i += kN) {
+    hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, z + i)), d, x + i);
+  }
+  LayerNorm(x, width, x);
+}
+
+void SumParts(const float* parts, int64_t count, int64_t stride, int64_t width, float* y) {
+  const D d;
+  for (int64_t i = 0; i < width; i += kN) {
+    V sum = hn::LoadU(d, parts + i);
+    for (int64_t part = 1; part < count; ++part) sum = hn::Add(sum, hn::LoadU(d, parts + part * stride + i));
+    hn::StoreU(sum, d, y + i);
+  }
+}
+
+// ---- phases ----
+
+HWY_INLINE V FractionOf(PhaseMode mode, int64_t position, const float* frequencies) {
+  const D d;
+  if (mode == PhaseMode::kReference) {
+    const V turned = hn::Mul(hn::Set(d, static_cast<float>(position)), hn::LoadU(d, frequencies));
+    return hn::Sub(turned, hn::Floor(turned));
+  }
+  HWY_ALIGN float fractions[kN];
+  const double at = static_cast<double>(position);
+  for (int i = 0; i < kN; ++i) {
+    const double turned = at * frequencies[i];
+    fractions[i] = static_cast<float>(turned - std::floor(turned));
+  }
+  return hn::Load(d, fractions);
+}
+
+void Phases(PhaseMode mode, int64_t position, const float* frequencies, int64_t count, float* turns) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  for (int64_t i = 0; i < count; i += kN) {
+    const V fraction = FractionOf(mode, position, frequencies + i);
+    const V quarter = hn::Floor(hn::MulAdd(fraction, hn::Set(d, 4.0f), hn::Set(d, 0.5f)));
+    const V angle = hn::Mul(hn::MulAdd(quarter, hn::Set(d, -0.25f), fraction), hn::Set(d, kTwoPi));
+    const V square = hn::Mul(angle, angle);
+    V sine = hn::MulAdd(hn::Set(d, kSine[0]), square, hn::Set(d, kSine[1]));
+    sine = hn::MulAdd(sine, square, hn::Set(d, kSine[2]));
+    sine = hn::MulAdd(hn::Mul(sine, square), angle, angle);
+    V cosine = hn::MulAdd(hn::Set(d, kCosine[0]), square, hn::Set(d, kCosine[1]));
+    cosine = hn::MulAdd(cosine, square, hn::Set(d, kCosine[2]));
+    const V flat = hn::MulAdd(hn::Set(d, -0.5f), square, hn::Set(d, 1.0f));
+    cosine = hn::MulAdd(hn::Mul(cosine, square), square, flat);
+
+    const auto q = hn::ConvertTo(di, quarter);
+    const auto odd = hn::RebindMask(d, hn::TestBit(q, hn::Set(di, 1)));
+    const V real = hn::IfThenElse(odd, sine, cosine), imaginary = hn::IfThenElse(odd, cosine, sine);
+    const auto flip_real = hn::ShiftLeft<30>(hn::And(hn::Add(q, hn::Set(di, 1)), hn::Set(di, 2)));
+    const auto flip_imaginary = hn::ShiftLeft<30>(hn::And(q, hn::Set(di, 2)));
+    hn::StoreInterleaved2(hn::Xor(real, hn::BitCast(d, flip_real)),
+                          hn::Xor(imaginary, hn::BitCast(d, flip_imaginary)), d, turns + 2 * i);
+  }
+}
+
+// ---- packing ----
+
+template <class M>
+HWY_INLINE uint32_t Bits(M mask) {
+  uint8_t bytes[8] = {};
+  hn::StoreMaskBits(D(), mask, bytes);
+  return bytes[0] | uint32_t{bytes[1]} << 8;
+}
+
+// Appends the lanes of `v` that `mask` has; writes a whole vector, which the slack has room for.
+template <class M>
+HWY_INLINE void Append(V v, M mask, uint32_t bits, float*& values) {
+  hn::StoreU(hn::Compress(v, mask), D(), values);
+  values += std::popcount(bits);
+}
+
+int64_t Pack(const float* a, int64_t blocks, uint16_t* masks, float* values) {
+  const D d;
+  const float* const begin = values;
+  for (int64_t block = 0; block < blocks; ++block) {
+    uint32_t all = 0;
+    for (int v = 0; v < kPerBlock; ++v) {
+      const V active = hn::LoadU(d, a + block * kLanes + v * kN);
+      const auto mask = hn::Gt(active, hn::Zero(d));
+      const uint32_t bits = Bits(mask);
+      Append(active, mask, bits, values);
+      all |= bits << (v * kN);
+    }
+    masks[block] = static_cast<uint16_t>(all);
+  }
+  return values - begin;
+}
+
+int64_t Rope(const float* a, const float* turns, int64_t blocks, float* dense, uint16_t* masks,
+             float* values) {
+  const D d;
+  // The sign bit of even lanes.
+  const auto even = hn::BitCast(d, hn::Set(hn::Repartition<uint64_t, D>(), uint64_t{0x80000000}));
+  const float* const begin = values;
+  for (int64_t block = 0; block < blocks; ++block) {
+    uint32_t all = 0;
+    for (int v = 0; v < kPerBlock; ++v) {
+      const int64_t at = block * kLanes + v * kN;
+      const V active = hn::LoadU(d, a + at), turn = hn::LoadU(d, turns + at);
+      const V other = hn::Shuffle2301(active);
+      const auto mask = hn::Gt(hn::Max(active, other), hn::Zero(d));
+      const V turned = hn::MulAdd(other, hn::Xor(hn::DupOdd(turn), even), hn::Mul(active, hn::DupEven(turn)));
+      const V key = hn::IfThenElseZero(mask, turned);
+      const uint32_t bits = Bits(mask);
+      hn::StoreU(key, d, dense + at);
+      Append(key, mask, bits, values);
+      all |= bits << (v * kN);
+    }
+    masks[block] = static_cast<uint16_t>(all);
+  }
+  return values - begin;
+}
+
+// Sixteen numbers of which `mask` names those that follow each other at `values`.
+HWY_INLINE void UnpackBlock(uint32_t mask, const float* values, float* dense) {
+#if HWY_TARGET <= HWY_AVX3
+  const D d;
+  const __m512 packed = _mm512_maskz_loadu_ps((1u << std::popcount(mask)) - 1, values);
+  hn::StoreU(V{_mm512_maskz_expand_ps(static_cast<__mmask16>(mask), packed)}, d, dense);
+#else
+  for (int v = 0; v < kPerBlock; ++v) hn::StoreU(hn::Zero(D()), D(), dense + v * kN);
+  for (; mask != 0; mask &= mask - 1) dense[std::countr_zero(mask)] = *values++;
+#endif
+}
+
+void Unpack(PackedNeurons packed, int64_t blocks, float* dense) {
+  const float* values = packed.values;
+  for (int64_t block = 0; block < blocks; ++block) {
+    UnpackBlock(packed.masks[block], values, dense + block * kLanes);
+    values += std::popcount(packed.masks[block]);
+  }
+}
+
+// ---- rho ----
+
+// Calls body(integral_constant<int, vectors>(), column) for tiles that make up `width`, the widest first.
+template <int kMost, class Body>
+HWY_INLINE void ForTiles(int64_t width, Body body) {
+  int64_t column = 0;
+  for (; column + kMost * kN <= width; column += kMost * kN) {
+    body(std::integral_constant<int, kMost>(), column);
+  }
+  if constexpr (kMost > 8) {
+    for (; column + 8 * kN <= width; column += 8 * kN) body(std::integral_constant<int, 8>(), column);
+  }
+  for (; column < width; column += kLanes) body(std::integral_constant<int, kPerBlock>(), column);
+}
+
+// For what is read once: the caches shall keep the weights of the dense product instead.
+HWY_INLINE void PrefetchRow(const void* row, int64_t bytes) {
+  const char* line = static_cast<const char*>(row);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(line + i, 0, 0);
+}
+
+// Neurons of the pairs of up to 64 blocks, and their values.
+struct PairList {
+  static constexpr int64_t kBlocks = 64;
+  int32_t neurons[kBlocks * kLanes / 2];
+  int count = 0;
+
+  HWY_INLINE void Fill(const uint16_t* masks, int64_t first, int64_t blocks) {
+    count = 0;
+    for (int64_t block = first; block < first + blocks; ++block) {
+      for (uint32_t mask = masks[block] & 0x5555u; mask != 0; mask &= mask - 1) {
+        neurons[count++] = static_cast<int32_t>(block * kLanes + std::countr_zero(mask));
+      }
+    }
+  }
+};
+
+template <int kVectors>
+HWY_INLINE void RhoReadTile(const float* rho, int64_t width, const PairList& pairs, const float* values,
+                            float* y) {
+  const D d;
+  V sums[kVectors];
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, y + v * kN);
+  for (int p = 0; p < pairs.count; ++p) {
+    const float* row = rho + pairs.neurons[p] * width;
+    if (p + 2 < pairs.count) PrefetchRow(rho + pairs.neurons[p + 2] * width, kVectors * kN * 8);
+    const V even = hn::Set(d, values[2 * p]), odd = hn::Set(d, values[2 * p + 1]);
+    BDH_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[v] = hn::MulAdd(even, hn::LoadU(d, row + v * kN), sums[v]);
+    row += width;
+    BDH_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[v] = hn::MulAdd(odd, hn::LoadU(d, row + v * kN), sums[v]);
+  }
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, y + v * kN);
+}
+
+void RhoRead(const float* rho, int64_t width, PackedNeurons key, int64_t blocks, float* y) {
+  PairList pairs;
+  const float* values = key.values;
+  for (int64_t first = 0; first < blocks; first += PairList::kBlocks) {
+    pairs.Fill(key.masks, first, std::min(PairList::kBlocks, blocks - first));
+    ForTiles<kTile>(width, [&](auto vectors, int64_t column) HWY_ATTR {
+      RhoReadTile<decltype(vectors)::value>(rho + column, width, pairs, values, y + column);
+    });
+    values += 2 * pairs.count;
+  }
+}
+
+// One block of 16 neurons of several tokens: their keys side by side, and for every pair the tokens that
+// have it.
+struct KeyBlock {
+  HWY_ALIGN float keys[kMaxTokens][kLanes];
+  uint64_t tokens[kLanes / 2];
+
+  template <class Masks, class Cursors>
+  HWY_INLINE void Fill(int64_t count, const Masks& masks, Cursors& values, int64_t block) {
+    uint64_t all[kLanes / 2] = {};
+    for (int64_t t = 0; t < count; ++t) {
+      const uint32_t mask = masks[t][block];
+      UnpackBlock(mask, values[t], keys[t]);
+      values[t] += std::popcount(mask);
+      BDH_UNROLL
+      for (int p = 0; p < kLanes / 2; ++p) all[p] |= uint64_t{mask >> (2 * p) & 1} << t;
+    }
+    std::copy_n(all, kLanes / 2, tokens);
+  }
+};
+
+// The keys of a call: where each token's masks and next values are.
+struct KeyCursors {
+  const uint16_t* masks[kMaxTokens];
+  const float* values[kMaxTokens];
+  explicit KeyCursors(std::span<const Factor> factors) {
+    BDH_CHECK(factors.size() <= kMaxTokens);
+    for (size_t t = 0; t < factors.size(); ++t) {
+      masks[t] = factors[t].key.masks;
+      values[t] = factors[t].key.values;
+    }
+  }
+};
+
+template <int kVectors>
+HWY_INLINE void ReadPairShared(const float* row, int64_t width, const KeyBlock& block, int pair, float* y,
+                               int64_t y_stride) {
+  const D d;
+  V even_row[kVectors], odd_row[kVectors];
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    even_row[v] = hn::LoadU(d, row + v * kN);
+    odd_row[v] = hn::LoadU(d, row + width + v * kN);
+  }
+  for (uint64_t tokens = block.tokens[pair]; tokens != 0; tokens &= tokens - 1) {
+    const int t = std::countr_zero(tokens);
+    const V even = hn::Set(d, block.keys[t][2 * pair]), odd = hn::Set(d, block.keys[t][2 * pair + 1]);
+    float* out = y + t * y_stride;
+    BDH_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const V sum = hn::MulAdd(even, even_row[v], hn::LoadU(d, out + v * kN));
+      hn::StoreU(hn::MulAdd(odd, odd_row[v], sum), d, out + v * kN);
+    }
+  }
+}
+
+void RhoReadShared(const float* rho, int64_t width, std::span<const Factor> keys, int64_t blocks, float* y,
+                   int64_t y_stride) {
+  KeyCursors cursors(keys);
+  KeyBlock block;
+  for (int64_t b = 0; b < blocks; ++b) {
+    block.Fill(static_cast<int64_t>(keys.size()), cursors.masks, cursors.values, b);
+    for (int pair = 0; pair < kLanes / 2; ++pair) {
+      if (block.tokens[pair] == 0) continue;
+      const float* row = rho + (b * kLanes + 2 * pair) * width;
+      ForTiles<(kTile > 8 ? 8 : 4)>(width, [&](auto vectors, int64_t column) HWY_ATTR {
+        ReadPairShared<decltype(vectors)::value>(row + column, width, block, pair, y + column, y_stride);
+      });
+    }
+  }
+}
+
+template <int kVectors>
+HWY_INLINE void FoldPair(const float* from, float* to, int64_t width, const KeyBlock& block, int pair,
+                         std::span<const Factor> factors, int64_t column) {
+  const D d;
+  V even_row[kVectors], odd_row[kVectors];
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    even_row[v] = from == nullptr ? hn::Zero(d) : hn::LoadU(d, from + column + v * kN);
+    odd_row[v] = from == nullptr ? hn::Zero(d) : hn::LoadU(d, from + column + width + v * kN);
+  }
+  for (uint64_t tokens = block.tokens[pair]; tokens != 0; tokens &= tokens - 1) {
+    const int t = std::countr_zero(tokens);
+    const V even = hn::Set(d, block.keys[t][2 * pair]), odd = hn::Set(d, block.keys[t][2 * pair + 1]);
+    const float* x = factors[t].x + column;
+    BDH_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const V value = hn::LoadU(d, x + v * kN);
+      even_row[v] = hn::MulAdd(even, value, even_row[v]);
+      odd_row[v] = hn::MulAdd(odd, value, odd_row[v]);
+    }
+  }
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    hn::StoreU(even_row[v], d, to + column + v * kN);
+    hn::StoreU(odd_row[v], d, to + column + width + v * kN);
+  }
+}
+
+void Fold(const float* from, float* to, int64_t width, std::span<const Factor> factors, int64_t blocks) {
+  KeyCursors cursors(factors);
+  KeyBlock block;
+  for (int64_t b = 0; b < blocks; ++b) {
+    block.Fill(static_cast<int64_t>(factors.size()), cursors.masks, cursors.values, b);
+    for (int pair = 0; pair < kLanes / 2; ++pair) {
+      const int64_t at = (b * kLanes + 2 * pair) * width;
+      const float* source = from == nullptr ? nullptr : from + at;
+      if (block.tokens[pair] == 0) {
+        if (from != nullptr && from != to) std::copy_n(source, 2 * width, to + at);
+        continue;
+      }
+      ForTiles<(kTile > 8 ? 8 : 4)>(width, [&](auto vectors, int64_t column) HWY_ATTR {
+        FoldPair<decltype(vectors)::value>(source, to + at, width, block, pair, factors, column);
+      });
+    }
+  }
+}
+
+// ---- the tail ----
+
+HWY_INLINE float PackedDot(const float* dense, PackedNeurons packed, int64_t blocks) {
+  const D d;
+  V lanes[kPerBlock];
+  ZeroLanes(lanes);
+  const float* values = packed.values;
+  HWY_ALIGN float unpacked[kLanes];
+  for (int64_t block = 0; block < blocks; ++block) {
+    const uint32_t mask = packed.masks[block];
+#if HWY_TARGET <= HWY_AVX3
+    const __m512 packed_values = _mm512_loadu_ps(values);  // Slack lies behind the last ones.
+    const V key{_mm512_maskz_expand_ps(static_cast<__mmask16>(mask), packed_values)};
+    lanes[0] = hn::MulAdd(hn::LoadU(d, dense + block * kLanes), key, lanes[0]);
+#else
+    UnpackBlock(mask, values, unpacked);
+    for (int v = 0; v < kPerBlock; ++v) {
+      const V query = hn::LoadU(d, dense + block * kLanes + v * kN);
+      lanes[v] = hn::MulAdd(query, hn::Load(d, unpacked + v * kN), lanes[v]);
+    }
+#endif
+    values += std::popcount(mask);
+  }
+  (void)unpacked;
+  return SumLanes(lanes);
+}
+
+template <int kVectors>
+HWY_INLINE void AddWeighted(float weight, const float* x, float* y) {
+  const D d;
+  const V factor = hn::Set(d, weight);
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) {
+    hn::StoreU(hn::MulAdd(factor, hn::LoadU(d, x + v * kN), hn::LoadU(d, y + v * kN)), d, y + v * kN);
+  }
+}
+
+void TailRead(const float* dense, std::span<const Factor> factors, int64_t blocks, int64_t width, float* y) {
+  for (const Factor& factor : factors) {
+    const float score = PackedDot(dense, factor.key, blocks);
+    for (int64_t i = 0; i < width; i += kLanes) AddWeighted<kPerBlock>(score, factor.x + i, y + i);
+  }
+}
+
+template <int kRows, int kColumns>
+HWY_INLINE void ScoreTile(const float* q, const float* k, int64_t size, float* out, int64_t out_stride) {
+  const D d;
+  V sums[kRows][kColumns][kPerBlock];
+  BDH_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    BDH_UNROLL
+    for (int c = 0; c < kColumns; ++c) ZeroLanes(sums[r][c]);
+  }
+  for (int64_t i = 0; i < size; i += kLanes) {
+    BDH_UNROLL
+    for (int v = 0; v < kPerBlock; ++v) {
+      V keys[kColumns];
+      BDH_UNROLL
+      for (int c = 0; c < kColumns; ++c) keys[c] = hn::LoadU(d, k + c * size + i + v * kN);
+      BDH_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        const V query = hn::LoadU(d, q + r * size + i + v * kN);
+        BDH_UNROLL
+        for (int c = 0; c < kColumns; ++c) sums[r][c][v] = hn::MulAdd(query, keys[c], sums[r][c][v]);
+      }
+    }
+  }
+  BDH_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    BDH_UNROLL
+    for (int c = 0; c < kColumns; ++c) out[r * out_stride + c] = SumLanes(sums[r][c]);
+  }
+}
+
+void Scores(const float* q, int64_t q_rows, const float* k, int64_t k_rows, int64_t blocks, float* out,
+            int64_t out_stride) {
+  constexpr int kSide = kN == 16 ? 4 : (kN == 8 ? 2 : 1);
+  const int64_t size = blocks * kLanes;
+  int64_t i = 0;
+  for (; i + kSide <= q_rows; i += kSide) {
+    int64_t j = 0;
+    for (; j + kSide <= k_rows; j += kSide) {
+      ScoreTile<kSide, kSide>(q + i * size, k + j * size, size, out + i * out_stride + j, out_stride);
+    }
+    for (; j < k_rows; ++j) {
+      ScoreTile<kSide, 1>(q + i * size, k + j * size, size, out + i * out_stride + j, out_stride);
+    }
+  }
+  for (; i < q_rows; ++i) {
+    for (int64_t j = 0; j < k_rows; ++j) {
+      ScoreTile<1, 1>(q + i * size, k + j * size, size, out + i * out_stride + j, out_stride);
+    }
+  }
+}
+
+void WeightedRows(const float* weights, int64_t count, const float* x, int64_t x_stride, int64_t width,
+                  float* y) {
+  const D d;
+  ForTiles<8>(width, [&](auto vectors, int64_t column) HWY_ATTR {
+    constexpr int kVectors = decltype(vectors)::value;
+    V sums[kVectors];
+    BDH_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, y + column + v * kN);
+    for (int64_t j = 0; j < count; ++j) {
+      const V weight = hn::Set(d, weights[j]);
+      const float* row = x + j * x_stride + column;
+      BDH_UNROLL
+      for (int v = 0; v < kVectors; ++v) sums[v] = hn::MulAdd(weight, hn::LoadU(d, row + v * kN), sums[v]);
+    }
+    BDH_UNROLL
+    for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, y + column + v * kN);
+  });
+}
+
+// ---- gate and decoder ----
+
+// Neurons worked on at once: their gate rows, then the decoder rows of those that stay.
+constexpr int kBatch = 32;
+struct Neurons {
+  int32_t index[kBatch + kLanes] = {};
+  float value[kBatch + kLanes] = {};
+  int count = 0;
+};
+
+// y . row of four rows.
+template <class W>
+HWY_INLINE hn::Vec<D4> FourDots(const float* y, const typename W::T* const (&rows)[4], int64_t width) {
+  const D d;
+  V a[kPerBlock], b[kPerBlock], c[kPerBlock], e[kPerBlock];
+  ZeroLanes(a), ZeroLanes(b), ZeroLanes(c), ZeroLanes(e);
+  for (int64_t i = 0; i < width; i += kLanes) {
+    BDH_UNROLL
+    for (int v = 0; v < kPerBlock; ++v) {
+      const int64_t at = i + v * kN;
+      const V input = hn::LoadU(d, y + at);
+      a[v] = hn::MulAdd(input, W::Load(rows[0] + at), a[v]);
+      b[v] = hn::MulAdd(input, W::Load(rows[1] + at), b[v]);
+      c[v] = hn::MulAdd(input, W::Load(rows[2] + at), c[v]);
+      e[v] = hn::MulAdd(input, W::Load(rows[3] + at), e[v]);
+    }
+  }
+  return AddFourByFour(ToFour(a), ToFour(b), ToFour(c), ToFour(e));
+}
+
+// What stays of `active`: p = a relu(y . gate row), where it is positive.
+template <class W>
+HWY_INLINE void Gate(const float* y, const WeightMatrix& gate, bool once, Neurons& active, Neurons& passed) {
+  const D4 d;
+  const int64_t width = gate.columns;
+  const auto* rows = static_cast<const typename W::T*>(gate.data);
+  const auto row = [&](int i) HWY_ATTR { return rows + active.index[std::min(i, active.count - 1)] * width; };
+  passed.count = 0;
+  for (int i = 0; i < active.count; i += 4) {
+    const typename W::T* const four[4] = {row(i), row(i + 1), row(i + 2), row(i + 3)};
+    for (int ahead = i + 8; once && ahead < i + 12; ++ahead) {
+      PrefetchRow(row(ahead), width * static_cast<int64_t>(sizeof(typename W::T)));
+    }
+    const auto gates = hn::Max(FourDots<W>(y, four, width), hn::Zero(d));
+    HWY_ALIGN float products[4];
+    hn::Store(hn::Mul(hn::LoadU(d, active.value + i), gates), d, products);
+    for (int j = 0; j < 4 && i + j < active.count; ++j) {
+      passed.index[passed.count] = active.index[i + j];
+      passed.value[passed.count] = products[j];
+      passed.count += products[j] > 0.0f;
+    }
+  }
+}
+
+template <int kVectors, class W>
+HWY_INLINE void DecodeTile(const typename W::T* rows, int64_t width, const Neurons& passed, float* written) {
+  const D d;
+  V sums[kVectors];
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, written + v * kN);
+  for (int i = 0; i < passed.count; ++i) {
+    const auto* row = rows + passed.index[i] * width;
+    const V p = hn::Set(d, passed.value[i]);
+    BDH_UNROLL
+    for (int v = 0; v < kVectors; ++v) sums[v] = hn::MulAdd(p, W::Load(row + v * kN), sums[v]);
+  }
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) hn::StoreU(sums[v], d, written + v * kN);
+}
+
+template <class W>
+HWY_INLINE void Decode(const WeightMatrix& decoder, const Neurons& passed, float* written) {
+  const int64_t width = decoder.columns;
+  const auto* rows = static_cast<const typename W::T*>(decoder.data);
+  ForTiles<kTile>(width, [&](auto vectors, int64_t column) HWY_ATTR {
+    DecodeTile<decltype(vectors)::value, W>(rows + column, width, passed, written + column);
+  });
+}
+
+template <class W>
+int64_t GateDecodeOf(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
+                     const WeightMatrix& decoder, bool once, float* written) {
+  Neurons active, buffers[2];
+  Neurons *passed = &buffers[0], *before = &buffers[1];
+  const float* values = a.values;
+  int64_t count = 0;
+  const auto* decoder_rows = static_cast<const typename W::T*>(decoder.data);
+  // Decoder rows are asked for as soon as it is known which, and used a batch later.
+  const auto work = [&]() HWY_ATTR {
+    Gate<W>(y, gate, once, active, *passed);
+    for (int i = 0; once && i < passed->count; ++i) {
+      PrefetchRow(decoder_rows + passed->index[i] * decoder.columns,
+                  decoder.columns * static_cast<int64_t>(sizeof(typename W::T)));
+    }
+    Decode<W>(decoder, *before, written);
+    count += passed->count;
+    std::swap(passed, before);
+    active.count = 0;
+  };
+  for (int64_t block = 0; block < blocks; ++block) {
+    for (uint32_t mask = a.masks[block]; mask != 0; mask &= mask - 1) {
+      active.index[active.count] = static_cast<int32_t>(block * kLanes + std::countr_zero(mask));
+      active.value[active.count++] = *values++;
+    }
+    if (active.count >= kBatch) work();
+  }
+  if (active.count > 0) work();
+  Decode<W>(decoder, *before, written);
+  return count;
+}
+
+int64_t GateDecode(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
+                   const WeightMatrix& decoder, bool once, float* written) {
+  BDH_CHECK(gate.layout == Layout::kRows && decoder.layout == Layout::kRows);
+  BDH_CHECK(gate.columns == decoder.columns && gate.dtype == decoder.dtype);
+  return WithType(gate.dtype, [&](auto type) HWY_ATTR {
+    return GateDecodeOf<decltype(type)>(a, blocks, y, gate, decoder, once, written);
+  });
+}
+
+const Kernels* Table() {
+  static const Kernels kTable = {
+      .name = hwy::TargetName(HWY_TARGET),
+      .fused = HWY_NATIVE_FMA != 0,
+      .product = Product,
+      .layer_norm = LayerNorm,
+      .add_norm = AddNorm,
+      .sum_parts = SumParts,
+      .phases = Phases,
+      .pack = Pack,
+      .rope = Rope,
+      .rho_read = RhoRead,
+      .rho_read_shared = RhoReadShared,
+      .fold = Fold,
+      .tail_read = TailRead,
+      .scores = Scores,
+      .weighted_rows = WeightedRows,
+      .unpack = Unpack,
+      .gate_decode = GateDecode,
+  };
+  return &kTable;
+}
+
+#endif  // HWY_TARGET
+
+}  // namespace HWY_NAMESPACE
+}  // namespace bdh::kernels
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace bdh::kernels {
+
+HWY_EXPORT(Table);
+
+std::vector<const Kernels*> SimdKernels() {
+  std::vector<const Kernels*> found;
+  // Lower numbers are better instruction sets.
+  for (const int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    const Kernels* kernels = HWY_DYNAMIC_DISPATCH(Table)();
+    if (kernels != &Scalar()) found.push_back(kernels);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  std::reverse(found.begin(), found.end());
+  return found;
+}
+
+}  // namespace bdh::kernels
+#endif  // HWY_ONCE

@@ -1,0 +1,26 @@
+// bdhctl bench: measurements beside the reference in LibTorch, which only bdh-lab links.
+#include "services/bdhctl/command.h"
+#include "services/bdhctl/lab.h"
+
+namespace bdh::bdhctl {
+
+void AddBenchCommand(CLI::App& app, Invocation& invocation) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure decoding beside the reference's way in LibTorch");
+  // What follows is bdh-lab's to read, flags included.
+  bench->prefix_command();
+  bench->footer(
+      "bdhctl bench decode|prefill|fork|threads [FLAGS]; `bdhctl bench decode --help` lists the flags.\n\n"
+      "Examples:\n"
+      "  bdhctl bench decode --json\n"
+      "  bdhctl bench decode --dtype bf16 --contexts 64,512\n"
+      "  bdhctl bench decode --batch 8 --contexts 512\n"
+      "  bdhctl bench prefill\n"
+      "  bdhctl bench fork");
+  bench->callback([&invocation, bench] {
+    std::vector<std::string> arguments = bench->remaining();
+    arguments.insert(arguments.begin(), "bench");
+    invocation.action = [arguments]() -> absl::StatusOr<int> { return BecomeLab(arguments); };
+  });
+}
+
+}  // namespace bdh::bdhctl
