@@ -158,7 +158,7 @@ TEST_F(ModelE2E, ShowSaysTheSameOfFilesAndOfTheStore) {
 TEST_F(ModelE2E, Bf16ShardsAreServedToo) {
   mesh_->Ok(
       {"model", "export", "first/best", Path("small"), "--dtype", "bf16", "--max-shard-bytes", "20000"});
-  EXPECT_TRUE(fs::exists(Path("small/model-00001-of-00004.safetensors")));
+  EXPECT_TRUE(fs::exists(Path("small/model-00001-of-00005.safetensors")));
   const Json model = mesh_->OkJson({"models", "load", Path("small") + "/"});
   EXPECT_EQ(model.at("id"), "small");
   EXPECT_EQ(model.at("checkpoint"), Path("small"));
