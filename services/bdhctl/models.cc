@@ -1,4 +1,5 @@
 // bdhctl models: what bdh-inference serves.
+#include <filesystem>
 #include <iostream>
 
 #include "absl/strings/str_format.h"
@@ -49,14 +50,30 @@ absl::StatusOr<int> RunList(const MeshFlags& flags) {
   return kExitOk;
 }
 
+// No tag begins as a path does.
+bool IsPath(const std::string& reference) {
+  return reference.starts_with("/") || reference.starts_with("./") || reference.starts_with("../");
+}
+
+// What bdh-inference is asked for: paths absolute, and then under the folder's name where no id was given.
+v1::LoadModelRequest Request(const LoadFlags& flags) {
+  v1::LoadModelRequest request;
+  request.set_reference(flags.reference);
+  request.set_id(flags.id);
+  if (!IsPath(flags.reference)) return request;
+  std::filesystem::path path = std::filesystem::absolute(flags.reference).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  request.set_reference(path.string());
+  if (flags.id.empty()) request.set_id(path.filename().string());
+  return request;
+}
+
 absl::StatusOr<int> RunLoad(const LoadFlags& flags) {
   BDH_ASSIGN_OR_RETURN(const Mesh mesh, FindMesh(flags.mesh));
   const mesh::Peer inference = mesh.Inference();
   const auto stub = v1::InferenceService::NewStub(inference.channel());
-  v1::LoadModelRequest request;
-  request.set_reference(flags.reference);
-  request.set_id(flags.id);
-  BDH_ASSIGN_OR_RETURN(const auto response, inference.Call(*stub, &Stub::LoadModel, request, kLoadTimeout));
+  BDH_ASSIGN_OR_RETURN(const auto response,
+                       inference.Call(*stub, &Stub::LoadModel, Request(flags), kLoadTimeout));
   const v1::Model& model = response.model();
   if (flags.mesh.json) {
     PrintJson(ToJson(model));
@@ -85,12 +102,20 @@ absl::StatusOr<int> RunUnload(const UnloadFlags& flags) {
 }
 
 void DefineLoad(CLI::App& command, LoadFlags& flags) {
-  command.add_option("reference", flags.reference, "Tag or checkpoint to load")->required()->type_name("REF");
+  command
+      .add_option("reference", flags.reference,
+                  "Tag or checkpoint to load, or a pretrained directory: ./DIR or /DIR")
+      ->required()
+      ->type_name("REF");
   command.add_option("--id", flags.id, "What clients call it (default: REF)")->type_name("ID");
   AddMeshFlags(command, flags.mesh);
   command.footer(
-      "An id in use is replaced once the new model is ready; until then the old one serves.\n\n"
-      "Example:\n  bdhctl models load small/best --id small");
+      "An id in use is replaced once the new model is ready; until then the old one serves. A directory is "
+      "read "
+      "by\nbdh-inference, so it must be on its machine; --id is then the directory's name.\n\n"
+      "Examples:\n"
+      "  bdhctl models load small/best --id small\n"
+      "  bdhctl models load ./my-model");
 }
 
 void DefineUnload(CLI::App& command, UnloadFlags& flags) {

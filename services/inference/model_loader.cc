@@ -13,6 +13,7 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "google/protobuf/util/time_util.h"
+#include "services/inference/file_loader.h"
 #include "services/inference/weights_in_transit.h"
 
 namespace bdh::inference {
@@ -135,6 +136,25 @@ absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Load(const std::string
                                                                const std::stop_token& stop,
                                                                const std::function<bool()>& cancelled) const {
   const absl::Time start = absl::Now();
+  v1::Checkpoint header;
+  const auto ended = [&] { return stop.stop_requested() || cancelled(); };
+  auto found = IsPath(reference) ? LoadFiles(reference, memory_, ended, header)
+                                 : Fetch(reference, stop, cancelled, header);
+  BDH_RETURN_IF_ERROR(found.status());
+  std::shared_ptr<LoadedModel> loaded = *std::move(found);
+  loaded->info = Describe(*loaded, header, max_context_tokens_);
+  loaded->info.set_id(id);
+  loaded->info.set_reference(reference);
+  BDH_LOG(INFO) << "model loaded id=" << id << " checkpoint=" << loaded->info.checkpoint()
+                << " parameters=" << loaded->info.parameter_count()
+                << " took_ms=" << absl::ToInt64Milliseconds(absl::Now() - start);
+  return loaded;
+}
+
+absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Fetch(const std::string& reference,
+                                                                const std::stop_token& stop,
+                                                                const std::function<bool()>& cancelled,
+                                                                v1::Checkpoint& header) const {
   v1::GetCheckpointRequest request;
   request.set_reference(reference);
   for (const char* prefix : kForeignPrefixes) request.add_prefixes_excluded(prefix);
@@ -157,14 +177,8 @@ absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Load(const std::string
   BDH_RETURN_IF_ERROR(outcome);
   auto built = download.Build();
   BDH_RETURN_IF_ERROR(Annotate(built.status(), doing));
-  std::shared_ptr<LoadedModel> loaded = *std::move(built);
-  loaded->info = Describe(*loaded, download.checkpoint(), max_context_tokens_);
-  loaded->info.set_id(id);
-  loaded->info.set_reference(reference);
-  BDH_LOG(INFO) << "model loaded id=" << id << " checkpoint=" << loaded->info.checkpoint()
-                << " parameters=" << loaded->info.parameter_count()
-                << " took_ms=" << absl::ToInt64Milliseconds(absl::Now() - start);
-  return loaded;
+  header = download.checkpoint();
+  return built;
 }
 
 }  // namespace bdh::inference

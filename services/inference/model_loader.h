@@ -1,4 +1,4 @@
-// Models out of bdh-checkpoint-store.
+// Models out of bdh-checkpoint-store, or out of files of this machine.
 #pragma once
 
 #include <functional>
@@ -20,7 +20,8 @@ class ModelLoader {
   // Both outlive this object.
   ModelLoader(const mesh::Peer& store, engine::MemoryBudget& memory, int max_context_tokens);
 
-  // Streams the checkpoint's weights and builds the model beside whatever serves now. `stop` ends that at
+  // Streams the checkpoint's weights, or reads the files where `reference` is a path, and builds the model
+  // beside whatever serves now. `stop` ends that at
   // once; `cancelled` is asked several times a second, by another thread. Nothing is allocated for a
   // checkpoint whose header does not describe a model that fits. Errors: as LoadModel of inference.proto
   // lists them, and CancelledError.
@@ -29,6 +30,11 @@ class ModelLoader {
                                                     const std::function<bool()>& cancelled) const;
 
  private:
+  absl::StatusOr<std::shared_ptr<LoadedModel>> Fetch(const std::string& reference,
+                                                     const std::stop_token& stop,
+                                                     const std::function<bool()>& cancelled,
+                                                     v1::Checkpoint& header) const;
+
   const mesh::Peer& store_;
   engine::MemoryBudget& memory_;
   const int max_context_tokens_;

@@ -6,14 +6,18 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <thread>
 
 #include "absl/strings/str_format.h"
 #include "bdh/base/file.h"
+#include "bdh/pretrained/pretrained.h"
 #include "services/inference/server_test_fixture.h"
+#include "services/inference/weights_in_transit.h"
 
 namespace bdh::inference {
 namespace {
@@ -77,6 +81,41 @@ TEST_F(InferenceTest, GreedyTokensAreTheReferences) {
   EXPECT_EQ(answer.finish_reason, v1::FINISH_REASON_LENGTH);
   EXPECT_EQ(answer.usage.prompt_tokens(), 8);
   EXPECT_EQ(answer.usage.completion_tokens(), static_cast<int64_t>(golden.size()) - 8);
+}
+
+TEST_F(InferenceTest, ADirectoryIsServedWithoutTheStoreAndAgainAfterARestart) {
+  const TestCheckpoint golden = Golden("golden");
+  std::vector<std::vector<float>> values;
+  std::vector<pretrained::Weight> weights;
+  values.reserve(golden.tensors.size());
+  for (const auto& [name, bytes] : golden.tensors) {
+    if (name.starts_with("optimizer/")) continue;
+    values.emplace_back(bytes.size() / sizeof(float));
+    std::memcpy(values.back().data(), bytes.data(), bytes.size());
+    const auto info =
+        std::find_if(golden.header.tensors().begin(), golden.header.tensors().end(),
+                     [&, wanted = name](const auto& tensor) { return tensor.name() == wanted; });
+    weights.push_back({name, {info->shape().begin(), info->shape().end()}, values.back()});
+  }
+  BDH_ASSERT_OK_AND_ASSIGN(const spec::ModelConfig config, ConfigOf(golden.header));
+  const std::string path = folder_.path() + "/exported model";
+  BDH_ASSERT_OK(pretrained::SavePretrained(path, {.title = "tiny", .config = config, .record = {}}, weights));
+  StopStore();
+  BDH_ASSERT_OK_AND_ASSIGN(const v1::Model model, Load(path, "tiny"));
+  EXPECT_EQ(model.checkpoint(), path);
+  const auto tokens = GoldenTokens();
+  const auto expected = std::vector<int32_t>(tokens.begin() + 8, tokens.end());
+  EXPECT_EQ(Generate(Request("tiny", static_cast<int>(expected.size()))).tokens, expected);
+  StartInference();
+  AwaitModel("tiny");
+  EXPECT_EQ(Generate(Request("tiny", static_cast<int>(expected.size()))).tokens, expected);
+
+  std::filesystem::resize_file(path + "/model.safetensors", 5000);
+  EXPECT_THAT(Message(Load(path, "tiny").status()), HasSubstr("which is cut short"));
+  EXPECT_EQ(Load(path + "/none", "tiny").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(Message(Load("/" + std::string(1024, 'x'), "tiny").status()), HasSubstr("path of 1025 bytes"));
+  EXPECT_THAT(Message(Load("/a\nb", "tiny").status()), HasSubstr("no control characters"));
+  EXPECT_EQ(Generate(Request("tiny", static_cast<int>(expected.size()))).tokens, expected);
 }
 
 TEST_F(InferenceTest, AModelSaysWhatItIs) {

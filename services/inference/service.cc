@@ -8,6 +8,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/base/text.h"
+#include "services/inference/file_loader.h"
 #include "services/inference/generate_request.h"
 
 namespace bdh::inference {
@@ -17,6 +19,7 @@ namespace {
 // its next token, by the write that fails.
 constexpr absl::Duration kPoll = absl::Milliseconds(20);
 constexpr size_t kMaxNameBytes = 128;
+constexpr size_t kMaxPathBytes = 1024;
 
 absl::Status CheckId(std::string_view field, std::string_view id) {
   const auto allowed = [](char c) {
@@ -28,6 +31,18 @@ absl::Status CheckId(std::string_view field, std::string_view id) {
   }
   return absl::InvalidArgumentError(absl::StrFormat("%s is '%s'; want 1 to %d of [A-Za-z0-9._:/-]", field,
                                                     id.substr(0, kMaxNameBytes), kMaxNameBytes));
+}
+
+// A checkpoint, a tag, or a path of this machine.
+absl::Status CheckReference(const std::string& reference) {
+  if (!IsPath(reference)) return CheckId("reference", reference);
+  const bool printable = std::none_of(reference.begin(), reference.end(), [](char c) {
+    return absl::ascii_iscntrl(static_cast<unsigned char>(c));
+  });
+  if (reference.size() <= kMaxPathBytes && printable && IsUtf8(reference)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("reference is a path of %d bytes; want at most %d, UTF-8 and no control characters",
+                      reference.size(), kMaxPathBytes));
 }
 
 void Fill(const engine::GenerationOutput& output, int64_t prompt_tokens, v1::GenerateResponse& response) {
@@ -90,7 +105,7 @@ grpc::Status Inference::Generate(grpc::ServerContext* context, const v1::Generat
 
 absl::Status Inference::Load(const grpc::ServerContext& context, const v1::LoadModelRequest& request,
                              v1::LoadModelResponse& response) {
-  BDH_RETURN_IF_ERROR(CheckId("reference", request.reference()));
+  BDH_RETURN_IF_ERROR(CheckReference(request.reference()));
   const std::string& id = request.id().empty() ? request.reference() : request.id();
   BDH_RETURN_IF_ERROR(CheckId("id", id));
   BDH_ASSIGN_OR_RETURN(*response.mutable_model(),

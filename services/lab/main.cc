@@ -6,7 +6,9 @@
 #include <iostream>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "bdh/base/log.h"
+#include "bdh/base/status_macros.h"
 #include "bdh/base/version.h"
 #include "services/lab/bench.h"
 #include "services/lab/bench_oracle.h"
@@ -25,14 +27,32 @@ int Fail(const std::string& message) {
   return kExitError;
 }
 
-int Verify(const std::string& path, bool json) {
-  const auto golden = ReadGoldenFile(path);
+struct VerifyFlags {
+  std::string path, dtype = "f32";
+  bool json = false;
+};
+
+// In float32 everything the file has numbers for.
+absl::StatusOr<Report> VerifyAll(const std::string& path, const GoldenFile& golden) {
+  Report report{.file = path, .checks = CheckModel(golden), .unchecked = golden.unchecked};
+  BDH_ASSIGN_OR_RETURN(const auto engine_checks, CheckEngine(golden));
+  report.checks.insert(report.checks.end(), engine_checks.begin(), engine_checks.end());
+  return report;
+}
+
+int Verify(const VerifyFlags& flags) {
+  const auto golden = ReadGoldenFile(flags.path);
   if (!golden.ok()) return Fail(std::string(golden.status().message()));
-  Report report{.file = path, .checks = CheckModel(*golden), .unchecked = golden->unchecked};
-  const auto engine_checks = CheckEngine(*golden);
-  if (!engine_checks.ok()) return Fail("engine: " + std::string(engine_checks.status().message()));
-  report.checks.insert(report.checks.end(), engine_checks->begin(), engine_checks->end());
-  std::cout << (json ? ToJson(report) : ToText(report));
+  Report report{.file = flags.path, .checks = {}, .unchecked = {}};
+  if (flags.dtype == "bf16") {
+    report.checks = CheckModelInBf16(*golden);
+    if (report.checks.empty()) return Fail(flags.path + ": has no logits and no loss to compare in bf16");
+  } else {
+    const auto all = VerifyAll(flags.path, *golden);
+    if (!all.ok()) return Fail("engine: " + std::string(all.status().message()));
+    report = *all;
+  }
+  std::cout << (flags.json ? ToJson(report) : ToText(report));
   return report.failed() == 0 ? kExitOk : kExitFailed;
 }
 
@@ -96,12 +116,17 @@ int Main(int argc, char** argv) {
       "Exit status: 0 all checks passed, 1 a check failed, 2 wrong usage or unreadable file.\n"
       "Example: bdh-lab verify tests/golden/tiny.safetensors");
 
-  std::string path;
-  bool json = false;
+  VerifyFlags flags;
   CLI::App* verify = app.add_subcommand("verify", "Compares this program's numbers with the reference's");
-  verify->add_option("FILE", path, "A golden file: weights and the numbers the reference computed with them")
+  verify
+      ->add_option("FILE", flags.path,
+                   "A golden file: weights and the numbers the reference computed with them")
       ->required();
-  verify->add_flag("--json", json, "Print the checks as JSON");
+  verify
+      ->add_option("--dtype", flags.dtype,
+                   "f32: equal to the reference within rounding; bf16: how far bfloat16 weights are from it")
+      ->check(CLI::IsMember({"f32", "bf16"}));
+  verify->add_flag("--json", flags.json, "Print the checks as JSON");
   verify->footer(
       "Runs the model of FILE (safetensors) and prints one line a check: its name, the largest absolute\n"
       "difference from the reference, the tolerance, and ok or FAILED. Which checks depends on what FILE "
@@ -125,7 +150,7 @@ int Main(int argc, char** argv) {
            thread_flags);
   try {
     app.parse(argc, argv);
-    if (verify->parsed()) return Verify(path, json);
+    if (verify->parsed()) return Verify(flags);
     if (decode->parsed()) return Run(decode_flags, BenchDecode);
     if (prefill->parsed()) return Run(prefill_flags, BenchPrefill);
     if (fork->parsed()) return Run(fork_flags, [](const auto& o, const auto&) { return BenchFork(o); });

@@ -1,6 +1,7 @@
 #include "services/lab/model_checks.h"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 
 #include "absl/strings/str_format.h"
@@ -118,7 +119,44 @@ void CheckTraining(const GoldenFile& golden, std::vector<Check>& checks) {
   }
 }
 
+// Positions whose likeliest token is another one. A model that has learnt little wavers between many.
+Check CompareLikeliest(const std::string& name, const torch::Tensor& got, const torch::Tensor& want) {
+  const auto differ = got.argmax(-1).ne(want.argmax(-1)).sum().item<int64_t>();
+  const int64_t positions = want.numel() / want.size(-1);
+  return {name, static_cast<double>(differ),
+          std::ceil(kBf16LikeliestTolerance * static_cast<double>(positions)),
+          absl::StrFormat("of %d positions have another likeliest token", positions)};
+}
+
+void CheckInBf16(const GoldenFile& golden, const std::string& what, model::Bdh model, double tolerance,
+                 std::vector<Check>& checks) {
+  const torch::Tensor logits = model->forward(ToTensor(golden.tokens));
+  if (golden.logits) {
+    const auto want = torch::tensor(*golden.logits).view(logits.sizes());
+    checks.push_back(CompareRelative(what + ": logits", Values(logits), *golden.logits, tolerance, "logit"));
+    checks.push_back(CompareLikeliest(what + ": likeliest tokens", logits, want));
+  }
+  if (golden.loss && golden.targets) {
+    const double loss = model::Loss(logits, ToTensor(*golden.targets)).item<double>();
+    checks.push_back(CompareAbsolute(what + ": loss", loss, *golden.loss, kBf16LossTolerance));
+  }
+}
+
 }  // namespace
+
+std::vector<Check> CheckModelInBf16(const GoldenFile& golden) {
+  std::vector<Check> checks;
+  if (golden.tokens.values.empty()) return checks;
+  torch::NoGradGuard no_grad;
+  model::Bdh rounded = LoadModel(golden);
+  rounded->set_weight_type(torch::kBFloat16);
+  rounded->set_weight_type(torch::kFloat32);
+  CheckInBf16(golden, "bf16 weights", rounded, kBf16WeightsTolerance, checks);
+  model::Bdh narrow = LoadModel(golden);
+  narrow->set_weight_type(torch::kBFloat16);
+  CheckInBf16(golden, "bf16 weights and products", narrow, kBf16ProductsTolerance, checks);
+  return checks;
+}
 
 std::vector<Check> CheckModel(const GoldenFile& golden) {
   std::vector<Check> checks;

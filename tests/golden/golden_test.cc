@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
@@ -47,7 +48,19 @@ TEST_P(GoldenFiles, HoldTheNumbersWeCompute) {
   EXPECT_THAT(outcome.output, Not(HasSubstr("not checked")));
 }
 
-INSTANTIATE_TEST_SUITE_P(, GoldenFiles, ::testing::Values("tiny", "small", "train"),
+TEST_P(GoldenFiles, AreNearInBf16AndTheErrorIsPrinted) {
+  const Outcome outcome = Lab(absl::StrFormat("verify --dtype bf16 --json '%s'", GoldenPath(GetParam())));
+  EXPECT_EQ(outcome.exit_status, 0) << outcome.output;
+  const auto checks = nlohmann::json::parse(outcome.output).at("checks");
+  ASSERT_EQ(checks.size(), 6u);
+  for (const auto& check : checks) std::cout << check.at("name") << " " << check.at("difference") << "\n";
+  for (const size_t logits : {0, 3}) {  // Rounded weights differ, so an error of 0 were no bfloat16.
+    EXPECT_GT(checks[logits].at("difference"), 0) << checks[logits];
+  }
+  EXPECT_LT(checks[0].at("difference"), checks[3].at("difference"));
+}
+
+INSTANTIATE_TEST_SUITE_P(, GoldenFiles, ::testing::Values("tiny", "small", "train", "long"),
                          [](const auto& info) { return std::string(info.param); });
 
 class VerifyTest : public ::testing::Test {
@@ -94,6 +107,16 @@ TEST_F(VerifyTest, ANumberThatIsNotOneFails) {
     file_.Change<float>(tensors["logits"], [](auto& values) { values[7] = std::nanf(""); });
   }));
   EXPECT_EQ(outcome.exit_status, 1) << outcome.output;
+}
+
+TEST_F(VerifyTest, Bf16FailsWhereTheWeightsAreOthers) {
+  const std::string path = file_.Write("tiny", [this](auto& tensors, auto&) {
+    file_.Change<float>(tensors["weight.lm_head"], [](auto& values) { values[0] += 0.1f; });
+  });
+  const Outcome outcome = Lab(absl::StrFormat("verify --dtype bf16 '%s'", path));
+  EXPECT_EQ(outcome.exit_status, 1) << outcome.output;
+  EXPECT_THAT(outcome.output, ::testing::ContainsRegex("bf16 weights: logits +[^ ]+ +[^ ]+ +FAILED"));
+  EXPECT_EQ(Lab(absl::StrFormat("verify --dtype int3 '%s'", path)).exit_status, 2);
 }
 
 TEST_F(VerifyTest, JsonSaysTheSame) {

@@ -61,6 +61,11 @@ BdhImpl::BdhImpl(const spec::ModelConfig& config) : config_(config) {
   frequencies_ = attention->register_buffer("freqs", torch::tensor(spec::RopeFrequencies(per_head)));
 }
 
+void BdhImpl::set_weight_type(torch::ScalarType type) {
+  torch::NoGradGuard no_grad;
+  for (auto& parameter : parameters()) parameter.set_data(parameter.to(type));
+}
+
 torch::Tensor BdhImpl::Turns(int64_t length) {
   const bool cached =
       turns_.defined() && turns_.size(0) >= length && turns_.device() == frequencies_.device();
@@ -79,8 +84,11 @@ torch::Tensor BdhImpl::Turns(int64_t length) {
 
 torch::Tensor BdhImpl::Attention(const torch::Tensor& keys, const torch::Tensor& values) {
   const int64_t batch = values.size(0), length = values.size(1), width = values.size(2), heads = keys.size(0);
-  const auto rotated = Rotate(keys.view({heads * batch, length, -1}), Turns(length));
-  const auto shared = values.expand({heads, batch, length, width}).reshape({heads * batch, length, width});
+  const auto wide = keys.view({heads * batch, length, -1}).to(torch::kFloat32);
+  const auto rotated = Rotate(wide, Turns(length)).to(keys.scalar_type());
+  const auto shared = values.to(keys.scalar_type())
+                          .expand({heads, batch, length, width})
+                          .reshape({heads * batch, length, width});
   return torch::bmm(StrictlyLowerGram::apply(rotated), shared).view({heads, batch * length, width});
 }
 
@@ -90,21 +98,23 @@ torch::Tensor BdhImpl::forward(const torch::Tensor& tokens) {
   const int64_t batch = tokens.size(0), length = tokens.size(1), width = config_.n_embd,
                 heads = config_.n_head;
   const int64_t rows = batch * length;
+  // In float32 `to` gives the same tensor back.
+  const auto type = encoder_.scalar_type();
   const auto for_every_head = [&](const torch::Tensor& x) {
-    return x.view({rows, width}).expand({heads, rows, width});
+    return x.to(type).view({rows, width}).expand({heads, rows, width});
   };
   const auto decoder = decoder_.view({heads, -1, width});
 
-  auto x = LayerNorm(embed_->forward(tokens));
+  auto x = LayerNorm(embed_->forward(tokens).to(torch::kFloat32));
   for (int layer = 0; layer < config_.n_layer; ++layer) {
     const auto active = torch::bmm(for_every_head(x), encoder_).relu_();
-    const auto read = LayerNorm(Attention(active, x));
+    const auto read = LayerNorm(Attention(active, x).to(torch::kFloat32)).to(type);
     const auto product =
         Gate(active, torch::bmm(read, encoder_v_), is_training() ? config_.dropout : 0, generator_);
-    const auto written = torch::bmm(product, decoder).sum(0).view({batch, length, width});
+    const auto written = torch::bmm(product, decoder).to(torch::kFloat32).sum(0).view({batch, length, width});
     x = LayerNorm(x + LayerNorm(written));
   }
-  return torch::matmul(x, lm_head_);
+  return torch::matmul(x.to(type), lm_head_).to(torch::kFloat32);
 }
 
 torch::Tensor Loss(const torch::Tensor& logits, const torch::Tensor& targets) {

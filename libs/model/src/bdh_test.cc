@@ -172,6 +172,22 @@ TEST_F(BdhTest, OneSeedGivesOneModel) {
   EXPECT_TRUE(torch::equal(first->forward(tokens), second->forward(tokens)));
 }
 
+TEST_F(BdhTest, Bf16IsNearAndItsFrequenciesAreWhole) {
+  Bdh model(TinyConfig());
+  const auto tokens = Tokens(2, 33);
+  const auto exact = model->forward(tokens);
+  const auto frequencies = model->named_buffers()[spec::kFrequenciesName].clone();
+  model->set_weight_type(torch::kBFloat16);
+  EXPECT_EQ(model->named_parameters()["encoder"].scalar_type(), torch::kBFloat16);
+  EXPECT_TRUE(torch::equal(model->named_buffers()[spec::kFrequenciesName], frequencies));
+  const auto near = model->forward(tokens);
+  EXPECT_EQ(near.scalar_type(), torch::kFloat32);
+  EXPECT_FALSE(torch::equal(near, exact));
+  ExpectClose(near, exact, 0.05, "logits");
+  Loss(near, tokens).backward();
+  EXPECT_TRUE(model->named_parameters()["decoder"].grad().isfinite().all().item<bool>());
+}
+
 TEST_F(BdhTest, RefusesWhatIsNoBatchOfTokens) {
   Bdh model(TinyConfig());
   EXPECT_THROW(model->forward(torch::zeros({4}, torch::kInt64)), c10::Error);

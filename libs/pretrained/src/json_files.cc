@@ -198,7 +198,8 @@ std::string TokenizerConfigJson(const tokenizer::Tokenizer& tokenizer) {
 
 absl::StatusOr<std::string> ReadTokenizerName(const std::string& folder) {
   const std::string config = folder + "/tokenizer_config.json", tokens = folder + "/tokenizer.json";
-  if (std::filesystem::exists(config)) {
+  std::error_code error;
+  if (std::filesystem::is_regular_file(config, error)) {
     BDH_ASSIGN_OR_RETURN(const Json json, ReadJson(config));
     if (const auto name = Get<std::string>(json, kTokenizerKey); name.has_value()) {
       const auto known = tokenizer::Find(*name);
@@ -206,7 +207,7 @@ absl::StatusOr<std::string> ReadTokenizerName(const std::string& folder) {
       return absl::InvalidArgumentError(absl::StrFormat("%s: %s", config, known.status().message()));
     }
   }
-  if (!std::filesystem::exists(tokens)) return std::string();
+  if (!std::filesystem::is_regular_file(tokens, error)) return std::string();
   BDH_ASSIGN_OR_RETURN(const Json json, ReadJson(tokens));
   if (IsByteTokenizer(json)) return std::string("byte");
   return absl::InvalidArgumentError(absl::StrFormat(

@@ -17,6 +17,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Pipes and devices would be read without end.
+bool IsFile(const fs::path& path) {
+  std::error_code error;
+  return fs::is_regular_file(path, error);
+}
+
 std::string Beginning(const fs::path& file) {
   char bytes[8] = {};
   std::ifstream in(file, std::ios::binary);
@@ -30,7 +36,7 @@ constexpr const char* kWeightFiles[] = {"model.safetensors", "model.safetensors.
 
 absl::StatusOr<fs::path> WeightFile(const fs::path& folder) {
   for (const char* name : kWeightFiles) {
-    if (fs::exists(folder / name)) return folder / name;
+    if (IsFile(folder / name)) return folder / name;
   }
   return absl::InvalidArgumentError(absl::StrFormat(
       "%s: has no weights; want model.safetensors, or model.safetensors.index.json and its shards",
@@ -65,9 +71,8 @@ absl::StatusOr<std::vector<float>> PretrainedModel::Floats(const WeightInfo& wei
 class Loader {
  public:
   absl::StatusOr<PretrainedModel> Load(const fs::path& path, const LoadOptions& options) {
-    const bool is_folder = fs::is_directory(path);
     fs::path file = path;
-    if (is_folder) {
+    if (!IsFile(path)) {
       BDH_ASSIGN_OR_RETURN(file, WeightFile(path));
     }
     BDH_ASSIGN_OR_RETURN(model_.source_, OpenSource(file));
@@ -81,7 +86,7 @@ class Loader {
   absl::Status ReadConfigs(const fs::path& folder) {
     const fs::path beside = folder / "config.json";
     Description& description = model_.description_;
-    if (fs::exists(beside)) {
+    if (IsFile(beside)) {
       BDH_ASSIGN_OR_RETURN(const Json json, ReadJson(beside.string()));
       BDH_ASSIGN_OR_RETURN(said_, ReadPartialConfig(json, beside.string()));
       description.record = ReadRecord(json);
@@ -139,7 +144,7 @@ class Loader {
 
 absl::StatusOr<PretrainedModel> LoadPretrained(const std::string& path, const LoadOptions& options) {
   std::error_code error;
-  if (!fs::exists(path, error)) {
+  if (!IsFile(path) && !fs::is_directory(path, error)) {
     return absl::NotFoundError(
         absl::StrFormat("%s is not there; want a pretrained directory, a .safetensors or a .pt file", path));
   }

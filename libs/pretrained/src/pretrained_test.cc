@@ -323,7 +323,9 @@ TEST_F(PretrainedTest, WhatIsNoStateDictIsRefused) {
   EXPECT_THAT(Complaint(LoadPretrained(TorchFile("whole_module.pt")).status()), HasSubstr("__main__.BDH"));
   EXPECT_THAT(Complaint(LoadPretrained(TorchFile("old_format.pt")).status()),
               HasSubstr("before PyTorch 1.6"));
-  EXPECT_EQ(LoadPretrained(Path("absent")).status().code(), absl::StatusCode::kNotFound);
+  for (const std::string& absent : {Path("absent"), std::string("/dev/zero")}) {
+    EXPECT_EQ(LoadPretrained(absent).status().code(), absl::StatusCode::kNotFound) << absent;
+  }
   fs::create_directories(Path("nothing"));
   EXPECT_THAT(Complaint(LoadPretrained(Path("nothing")).status()),
               HasSubstr("has no weights; want model.safe"));

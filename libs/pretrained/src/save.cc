@@ -164,7 +164,8 @@ absl::Status SavePretrained(const std::string& folder, const Description& descri
   fs::path target = fs::path(folder).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // "out/" means "out".
   if (target.empty()) return absl::InvalidArgumentError("the folder's name is empty");
-  if (fs::exists(target) && !(fs::is_directory(target) && fs::is_empty(target))) {
+  std::error_code error;
+  if (fs::exists(target, error) && !(fs::is_directory(target, error) && fs::is_empty(target, error))) {
     return absl::AlreadyExistsError(
         absl::StrFormat("%s is there already; name another folder, or remove it", target.string()));
   }

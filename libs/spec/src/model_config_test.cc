@@ -11,6 +11,7 @@
 #include <limits>
 #include <numbers>
 
+#include "bdh/spec/memory.h"
 #include "bdh/spec/model_config_json.h"
 #include "bdh/testing/status_matchers.h"
 
@@ -73,6 +74,7 @@ TEST(WeightsTest, AreThoseOfTheReferenceInItsShapes) {
 
 TEST(WeightsTest, TheDefaultHasTwentyFiveMillion) {
   EXPECT_EQ(ParameterCount(ModelConfig{}), 3LL * 32768 * 256 + 2 * 256 * 256);
+  EXPECT_EQ(StateBytes(ModelConfig{}), 192LL << 20);
 }
 
 TEST(RopeFrequenciesTest, FallFromOneTurnInTwoPiTokensAndArePaired) {

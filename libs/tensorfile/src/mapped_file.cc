@@ -15,7 +15,8 @@
 namespace bdh::tensorfile {
 
 absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor =
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // A pipe would wait for its writer.
   if (descriptor < 0) return ErrnoStatus(errno, absl::StrFormat("open %s", path));
   const auto close = absl::MakeCleanup([&] { ::close(descriptor); });
   struct stat info;

@@ -18,12 +18,17 @@ class BdhImpl : public torch::nn::Module {
   // `config` has passed spec::Validate.
   explicit BdhImpl(const spec::ModelConfig& config);
 
-  // Token ids [B, T] (int64) to logits [B, T, vocab_size]. Dropout acts in training mode.
+  // Token ids [B, T] (int64) to logits [B, T, vocab_size], float32. Dropout acts in training mode.
   torch::Tensor forward(const torch::Tensor& tokens);
 
   // Where dropout draws from; LibTorch's default generator if this is never called. Models that train in
   // several threads need one each: of a shared one nobody knows who draws first.
   void set_generator(const at::Generator& generator) { generator_ = generator; }
+
+  // The type of the weights and of the products with them: float32, in which the module equals the reference,
+  // or bfloat16. Norms, rotations and the sums of the residual stream stay float32, and so do the
+  // frequencies, which to(kBFloat16) would round.
+  void set_weight_type(torch::ScalarType type);
 
   const spec::ModelConfig& config() const { return config_; }
 

@@ -1,0 +1,84 @@
+#include "services/bdhctl/model_record.h"
+
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "bdh/base/status_macros.h"
+#include "bdh/base/status_util.h"
+#include "bdh/base/version.h"
+#include "bdh/spec/shape.h"
+
+namespace bdh::bdhctl {
+namespace {
+
+pretrained::TrainingRecord Record(const v1::Checkpoint& checkpoint) {
+  pretrained::TrainingRecord record{.checkpoint = checkpoint.name(),
+                                    .dataset = checkpoint.cursor().dataset(),
+                                    .dataset_hash = checkpoint.cursor().dataset_hash(),
+                                    .step = checkpoint.step(),
+                                    .tokens_seen = checkpoint.tokens_seen(),
+                                    .config_yaml = checkpoint.config_yaml(),
+                                    .software_version = checkpoint.software_version()};
+  if (checkpoint.has_train_loss()) record.train_loss = checkpoint.train_loss();
+  if (checkpoint.has_validation_loss()) record.validation_loss = checkpoint.validation_loss();
+  return record;
+}
+
+void FillModel(const spec::ModelConfig& config, v1::ModelConfig& model) {
+  model.set_architecture("bdh");
+  model.set_n_layer(config.n_layer);
+  model.set_n_embd(config.n_embd);
+  model.set_n_head(config.n_head);
+  model.set_mlp_internal_dim_multiplier(config.mlp_internal_dim_multiplier);
+  model.set_vocab_size(config.vocab_size);
+  model.set_dropout(config.dropout);
+}
+
+void FillRecord(const pretrained::TrainingRecord& record, v1::Checkpoint& checkpoint) {
+  checkpoint.set_config_yaml(record.config_yaml);
+  checkpoint.set_step(record.step);
+  checkpoint.set_tokens_seen(record.tokens_seen);
+  if (record.train_loss) checkpoint.set_train_loss(*record.train_loss);
+  if (record.validation_loss) checkpoint.set_validation_loss(*record.validation_loss);
+  if (record.dataset.empty()) return;
+  checkpoint.mutable_cursor()->set_dataset(record.dataset);
+  checkpoint.mutable_cursor()->set_dataset_hash(record.dataset_hash);
+  checkpoint.mutable_cursor()->set_next_step(record.step);
+}
+
+}  // namespace
+
+absl::StatusOr<pretrained::Description> Describe(const v1::Checkpoint& checkpoint) {
+  const v1::ModelConfig& model = checkpoint.model();
+  const pretrained::Description description{
+      .title = checkpoint.name(),
+      .config = {.n_layer = model.n_layer(),
+                 .n_embd = model.n_embd(),
+                 .n_head = model.n_head(),
+                 .mlp_internal_dim_multiplier = model.mlp_internal_dim_multiplier(),
+                 .vocab_size = model.vocab_size(),
+                 .dropout = model.dropout()},
+      .tokenizer = checkpoint.tokenizer().empty() ? "byte" : checkpoint.tokenizer(),
+      .record = Record(checkpoint)};
+  BDH_RETURN_IF_ERROR(
+      Annotate(spec::Validate(description.config), absl::StrFormat("the model of %s", checkpoint.name())));
+  return description;
+}
+
+v1::Checkpoint ToCheckpoint(const pretrained::PretrainedModel& model) {
+  v1::Checkpoint checkpoint;
+  for (const pretrained::WeightInfo& weight : model.weights()) {
+    v1::TensorInfo& tensor = *checkpoint.add_tensors();
+    tensor.set_name(weight.name);
+    tensor.set_dtype(v1::DTYPE_F32);
+    for (const int64_t size : weight.shape) tensor.add_shape(size);
+    tensor.set_size_bytes(spec::ElementCount(weight.shape) * static_cast<int64_t>(sizeof(float)));
+  }
+  FillModel(model.config(), *checkpoint.mutable_model());
+  FillRecord(model.record(), checkpoint);
+  checkpoint.set_tokenizer(model.tokenizer());
+  checkpoint.set_software_version(Version());
+  return checkpoint;
+}
+
+}  // namespace bdh::bdhctl

@@ -1,0 +1,52 @@
+#include "services/inference/file_loader.h"
+
+#include <utility>
+#include <vector>
+
+#include "bdh/base/status_macros.h"
+#include "bdh/pretrained/pretrained.h"
+
+namespace bdh::inference {
+namespace {
+
+void Describe(const spec::ModelConfig& config, const std::string& path, v1::Checkpoint& header) {
+  header.set_name(path);
+  v1::ModelConfig& model = *header.mutable_model();
+  model.set_architecture("bdh");
+  model.set_n_layer(config.n_layer);
+  model.set_n_embd(config.n_embd);
+  model.set_n_head(config.n_head);
+  model.set_mlp_internal_dim_multiplier(config.mlp_internal_dim_multiplier);
+  model.set_vocab_size(config.vocab_size);
+  model.set_dropout(config.dropout);
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<LoadedModel>> LoadFiles(const std::string& path, engine::MemoryBudget& memory,
+                                                       const std::function<bool()>& cancelled,
+                                                       v1::Checkpoint& header) {
+  BDH_ASSIGN_OR_RETURN(const auto files, pretrained::LoadPretrained(path));
+  const spec::ModelConfig& config = files.config();
+  Describe(config, path, header);
+  auto loaded = std::make_shared<LoadedModel>();
+  BDH_ASSIGN_OR_RETURN(loaded->memory,
+                       memory.Reserve(engine::BdhModel::WeightBytesFor(config), "the model's weights"));
+  // The model is built from float32 copies, so for a moment both are there.
+  const int64_t copy_bytes = spec::ParameterCount(config) * static_cast<int64_t>(sizeof(float));
+  BDH_ASSIGN_OR_RETURN(const auto copy_memory,
+                       memory.Reserve(copy_bytes, "a second copy of the weights while they load"));
+  std::vector<std::vector<float>> values;
+  std::vector<engine::NamedTensor> tensors;
+  values.reserve(files.weights().size());
+  for (const pretrained::WeightInfo& weight : files.weights()) {
+    if (cancelled()) return absl::CancelledError("loading was cancelled");
+    BDH_ASSIGN_OR_RETURN(std::vector<float> floats, files.Floats(weight));
+    tensors.push_back({weight.name, weight.shape, values.emplace_back(std::move(floats))});
+  }
+  BDH_ASSIGN_OR_RETURN(loaded->tokenizer, tokenizer::Find(files.tokenizer()));
+  BDH_ASSIGN_OR_RETURN(loaded->model, engine::BdhModel::Create(config, tensors));
+  return loaded;
+}
+
+}  // namespace bdh::inference
