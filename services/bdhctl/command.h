@@ -53,6 +53,7 @@ CLI::App* AddCommand(CLI::App& parent, Invocation& invocation, const std::string
 
 // One function a group, each in its own file.
 void AddUpDownCommands(CLI::App& app, Invocation& invocation);
+void AddLogsCommand(CLI::App& app, Invocation& invocation);
 void AddStatusCommand(CLI::App& app, Invocation& invocation);
 void AddDataCommands(CLI::App& app, Invocation& invocation);
 void AddTrainCommands(CLI::App& app, Invocation& invocation);

@@ -14,9 +14,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
-#include "absl/time/clock.h"
 #include "services/bdhctl/command.h"
-#include "services/bdhctl/mesh_folder.h"
+#include "services/bdhctl/log_files.h"
 
 namespace bdh::bdhctl {
 namespace {
@@ -95,13 +94,10 @@ void Reporter::Done(int exit_code, std::string_view text) {
 }
 
 void Reporter::Send(std::string_view kind, int code, std::string_view text) {
-  if (kind == "say" || code != kExitOk) {
-    std::cout << absl::FormatTime(absl::Now()) << " " << text << std::endl;
-  }
   if (pipe_ < 0) return;
   const nlohmann::json message = {{"kind", kind}, {"code", code}, {"text", text}};
   const std::string line = message.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  // Nobody may listen any more; SIGPIPE is ignored, and the log has it.
+  // Nobody may listen any more; SIGPIPE is ignored.
   if (write(pipe_, line.data(), line.size()) < 0) return;
 }
 

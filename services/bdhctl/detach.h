@@ -12,7 +12,7 @@ namespace bdh::bdhctl {
 class Reporter {
  public:
   explicit Reporter(int pipe) : pipe_(pipe) {}
-  // One message to the person who waits; goes to the process's own log as well.
+  // One message to the person who waits.
   void Say(std::string_view text);
   // The waiting command prints `text` (to stderr unless `exit_code` is 0) and leaves with the code. Once.
   void Done(int exit_code, std::string_view text);

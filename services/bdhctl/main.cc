@@ -43,6 +43,7 @@ absl::StatusOr<int> RunVersion(const VersionFlags& flags) {
 void AddAll(CLI::App& app, Invocation& invocation) {
   AddUpDownCommands(app, invocation);
   AddStatusCommand(app, invocation);
+  AddLogsCommand(app, invocation);
   AddDataCommands(app, invocation);
   AddTrainCommands(app, invocation);
   AddCheckpointCommands(app, invocation);

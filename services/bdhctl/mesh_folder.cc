@@ -3,9 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <deque>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_format.h"
@@ -76,6 +74,13 @@ std::vector<ProcessId> MeshState::LiveDaemons() const {
   return live;
 }
 
+const DaemonState* MeshState::Find(std::string_view daemon) const {
+  for (const DaemonState& one : daemons) {
+    if (one.name == daemon) return &one;
+  }
+  return nullptr;
+}
+
 std::string ToJson(const MeshState& state) {
   Json daemons = Json::array();
   for (const DaemonState& daemon : state.daemons) daemons.push_back(DaemonJson(daemon));
@@ -113,6 +118,10 @@ std::string MeshFolder::LogFile(std::string_view process) const {
 
 std::string MeshFolder::ReadyFile(std::string_view daemon) const {
   return Path(absl::StrFormat("run/%s.ready.json", daemon));
+}
+
+bool MeshFolder::HasLogs() const {
+  return access(Path("logs").c_str(), R_OK | X_OK) == 0;
 }
 
 absl::Status MeshFolder::Create() const {
@@ -156,23 +165,10 @@ absl::StatusOr<MeshState> MeshFolder::ReadRunningState() const {
       absl::StrFormat("no mesh is up in %s; start one with: bdhctl up --detach --data %s", path_, path_));
 }
 
-void MeshFolder::RemoveState() const {
+void MeshFolder::RemoveState(const FileLock& /*held*/) const {
   unlink(StateFile().c_str());
   std::error_code ignored;
   std::filesystem::remove_all(Path("run"), ignored);
-}
-
-std::string LastLines(const std::string& path, int lines) {
-  std::ifstream file(path);
-  std::deque<std::string> last;
-  for (std::string line; std::getline(file, line);) {
-    last.push_back(line);
-    if (last.size() > static_cast<size_t>(lines)) last.pop_front();
-  }
-  if (last.empty()) return absl::StrFormat("    (nothing in %s)", path);
-  std::string text;
-  for (const std::string& line : last) text += (text.empty() ? "    " : "\n    ") + line;
-  return text;
 }
 
 }  // namespace bdh::bdhctl

@@ -5,7 +5,7 @@
 //   DIR/mesh.yaml    the effective configuration the daemons run with (0600: it may hold API keys)
 //   DIR/mesh.json    who runs: supervisor, daemons, addresses; there only while the mesh is up
 //   DIR/run/         ready files of the daemons
-//   DIR/logs/        one log a daemon, and supervisor.log
+//   DIR/logs/        one log a daemon, and supervisor.log, each with its older ones
 //   DIR/<daemon>/    what the daemon keeps
 #pragma once
 
@@ -42,6 +42,8 @@ struct MeshState {
 
   // Those of the daemons that are there now.
   std::vector<ProcessId> LiveDaemons() const;
+  // Null: not one that this mesh runs.
+  const DaemonState* Find(std::string_view daemon) const;
 };
 
 std::string ToJson(const MeshState& state);
@@ -60,6 +62,8 @@ class MeshFolder {
   std::string LogFile(std::string_view process) const;
   std::string ReadyFile(std::string_view daemon) const;
 
+  bool HasLogs() const;
+
   // Makes the folder and those below it. The error says what to do.
   absl::Status Create() const;
   // FailedPreconditionError: a mesh runs here.
@@ -72,14 +76,11 @@ class MeshFolder {
   absl::StatusOr<MeshState> ReadState() const;
   // The state of a mesh whose supervisor lives; NotFoundError otherwise.
   absl::StatusOr<MeshState> ReadRunningState() const;
-  // Removes what says that a mesh runs here.
-  void RemoveState() const;
+  // Removes what says that a mesh runs here. Only for who holds the lock: another may have begun meanwhile.
+  void RemoveState(const FileLock& held) const;
 
  private:
   std::string path_;
 };
-
-// The last `lines` lines of a file, each indented, or a word on why there are none.
-std::string LastLines(const std::string& path, int lines);
 
 }  // namespace bdh::bdhctl

@@ -127,10 +127,17 @@ TEST_F(MeshFolderTest, AStateThatIsDamagedIsAnErrorNotACrash) {
   }
 }
 
-TEST_F(MeshFolderTest, LastLinesShowTheEndOfALog) {
-  BDH_ASSERT_OK(WriteFileAtomically(temp_.path() + "/log", "one\ntwo\nthree\n"));
-  EXPECT_EQ(LastLines(temp_.path() + "/log", 2), "    two\n    three");
-  EXPECT_THAT(LastLines(temp_.path() + "/none", 2), HasSubstr("nothing in"));
+TEST_F(MeshFolderTest, ADaemonIsFoundByTheNamesThatPeopleUse) {
+  for (const char* text : {"bdh-checkpoint-store", "checkpoint-store", "store"}) {
+    BDH_ASSERT_OK_AND_ASSIGN(const std::string_view daemon, FindDaemon(text));
+    EXPECT_EQ(daemon, "bdh-checkpoint-store") << text;
+  }
+  BDH_ASSERT_OK_AND_ASSIGN(const std::string_view trainer, FindDaemon("trainer"));
+  EXPECT_EQ(trainer, "bdh-trainer-worker");
+  for (const char* text : {"", "bdh", "checkpoint", "stores", "bdh-"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(FindDaemon(text).status())) << text;
+  }
+  EXPECT_THAT(std::string(FindDaemon("x").status().message()), HasSubstr("bdh-data-loader"));
 }
 
 TEST_F(MeshFolderTest, ThePlanPutsDataUnderTheFolderAndKeepsWhatAPersonChose) {
@@ -172,7 +179,8 @@ TEST_F(MeshFolderTest, TheRegistryFindsTheMeshThatWasStartedLastAndIsStillUp) {
   }
   ASSERT_TRUE(registry.LastUp().has_value());
   EXPECT_EQ(registry.LastUp()->path(), newer.path());
-  newer.RemoveState();
+  BDH_ASSERT_OK_AND_ASSIGN(const FileLock lock, newer.Lock());
+  newer.RemoveState(lock);
   EXPECT_EQ(registry.LastUp()->path(), older.path());
   registry.Forget(older);
   EXPECT_FALSE(registry.LastUp().has_value());

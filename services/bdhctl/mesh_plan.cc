@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/config/config.h"
@@ -50,6 +51,19 @@ void Place(std::string* path, const std::string& default_path, const std::string
 }
 
 }  // namespace
+
+absl::StatusOr<std::string_view> FindDaemon(std::string_view text) {
+  for (const std::string_view daemon : kDaemons) {
+    const std::string_view name = daemon.substr(4);  // Without "bdh-".
+    const size_t dash = name.find('-');
+    const bool one_word = dash == std::string_view::npos;
+    if (text == daemon || text == name || (!one_word && text == name.substr(dash + 1))) return daemon;
+    if (text == "trainer" && name.starts_with(text)) return daemon;
+  }
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "no daemon '%s'; there are %s", text,
+      absl::StrJoin(kDaemons, ", ", [](auto* out, auto name) { out->append(name.data(), name.size()); })));
+}
 
 std::string PortChange::ToString() const {
   return absl::StrFormat("%s: %s, so its %s port is %s", daemon, reason, purpose, given);

@@ -15,9 +15,20 @@
 
 namespace bdh::bdhctl {
 
-// In the order they start: each needs only those before it. They stop the other way round.
+// In the order they start: each needs only those before it.
 inline constexpr std::array<std::string_view, 5> kDaemons{
     "bdh-checkpoint-store", "bdh-data-loader", "bdh-trainer-worker", "bdh-inference", "bdh-gateway"};
+
+// They end in three waves, each when the one before has gone. The gateway first, while those it asks still
+// answer; store and loader last, because a run that stops saves its checkpoint there.
+inline constexpr std::array<std::array<std::string_view, 2>, 3> kStopWaves{
+    {{"bdh-gateway", ""},
+     {"bdh-trainer-worker", "bdh-inference"},
+     {"bdh-checkpoint-store", "bdh-data-loader"}}};
+
+// The name of the daemon that a person means: with or without "bdh-", or by its last word (store, loader,
+// worker) or its first (trainer). InvalidArgumentError lists them.
+absl::StatusOr<std::string_view> FindDaemon(std::string_view text);
 
 struct PortChange {
   std::string daemon;

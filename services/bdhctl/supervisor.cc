@@ -13,6 +13,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
@@ -29,10 +30,9 @@ constexpr absl::Duration kReadyPoll = absl::Milliseconds(20);
 constexpr int kPortRetries = 3;
 constexpr int kLogLines = 10;
 constexpr int kExitBadConfig = 2, kExitNoExec = 127;
-constexpr off_t kLogBytesMax = 16 << 20;
 
-// What asks to stop is left out where the caller ignores it: `nohup` does so with SIGHUP, and a blocked
-// signal would come through all the same.
+// One is left out where the caller ignores it: `nohup` does so with SIGHUP, and a blocked signal would come
+// through all the same.
 sigset_t SupervisorSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -46,12 +46,12 @@ sigset_t SupervisorSignals() {
 }
 
 // The environment of a daemon: ours, without what would override the effective configuration.
-std::vector<std::string> DaemonEnvironment() {
+std::vector<std::string> DaemonEnvironment(const std::string& log) {
   std::vector<std::string> kept;
   const google::protobuf::Descriptor& schema = *v1::Config::descriptor();
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
-    bool overrides = text.starts_with("BDH_PARENT_PID=");
+    bool overrides = text.starts_with("BDH_PARENT_PID=") || text.starts_with("BDH_LOG_FILE=");
     for (int i = 0; i < schema.field_count(); ++i) {
       overrides = overrides || text.starts_with(absl::StrFormat(
                                    "BDH_%s_", absl::AsciiStrToUpper(schema.field(i)->name())));
@@ -59,7 +59,12 @@ std::vector<std::string> DaemonEnvironment() {
     if (!overrides) kept.emplace_back(text);
   }
   kept.push_back(absl::StrFormat("BDH_PARENT_PID=%d", getpid()));
+  kept.push_back("BDH_LOG_FILE=" + log);  // To open again after SIGHUP, when it has been rotated.
   return kept;
+}
+
+LogLimits LimitsOf(const v1::Config& config) {
+  return {.file_bytes = config.supervisor().log_file_bytes(), .files = config.supervisor().log_files()};
 }
 
 std::vector<char*> Pointers(std::vector<std::string>& texts) {
@@ -67,13 +72,6 @@ std::vector<char*> Pointers(std::vector<std::string>& texts) {
   for (std::string& text : texts) pointers.push_back(text.data());
   pointers.push_back(nullptr);
   return pointers;
-}
-
-// Keeps one older log, so that a folder that runs for a year does not fill the disk.
-void RotateLog(const std::string& path) {
-  struct stat info;
-  if (stat(path.c_str(), &info) == 0 && info.st_size > kLogBytesMax)
-    rename(path.c_str(), (path + ".1").c_str());
 }
 
 // In the child, between fork and exec: system calls only.
@@ -102,14 +100,18 @@ void BlockSupervisorSignals() {
   sigprocmask(SIG_BLOCK, &signals, nullptr);
 }
 
-Supervisor::Supervisor(Options options) : options_(std::move(options)), children_(kDaemons.size()) {
+Supervisor::Supervisor(Options options)
+    : options_(std::move(options)),
+      log_limits_(LimitsOf(options_.config)),
+      children_(options_.daemons.size()) {
+  BDH_CHECK(options_.lock != nullptr);
   state_.data = options_.folder.path();
   state_.state = "starting";
   state_.version = Version();
   state_.supervisor = Identify(getpid()).value_or(ProcessId{});
   state_.url = options_.config.mesh().gateway_url();
   state_.drain_timeout_seconds = options_.config.mesh().drain_timeout_seconds();
-  for (const std::string_view name : kDaemons) {
+  for (const std::string_view name : options_.daemons) {
     state_.daemons.push_back(PlannedState(name, options_.config, options_.folder));
   }
 }
@@ -132,7 +134,7 @@ absl::Status Supervisor::Start() {
   const absl::Time deadline = absl::Now() + options_.start_timeout;
   absl::Status status = WriteConfig();
   if (status.ok()) status = options_.folder.WriteState(state_);
-  for (size_t i = 0; i < kDaemons.size() && status.ok(); ++i) status = StartFirstTime(i, deadline);
+  for (size_t i = 0; i < children_.size() && status.ok(); ++i) status = StartFirstTime(i, deadline);
   if (status.ok()) {
     state_.state = "up";
     status = options_.folder.WriteState(state_);
@@ -193,7 +195,7 @@ absl::Status Supervisor::Spawn(size_t index) {
   DaemonState& spawned = daemon(index);
   const std::string ready_file = options_.folder.ReadyFile(spawned.name);
   unlink(ready_file.c_str());
-  RotateLog(spawned.log);
+  if (LogIsFull(spawned.log, log_limits_)) RotateLog(spawned.log, log_limits_);
   // Opened here, where an error can be told; the child inherits it.
   const int log = open(spawned.log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (log < 0) return ErrnoStatus(errno, absl::StrFormat("open %s", spawned.log));
@@ -201,7 +203,7 @@ absl::Status Supervisor::Spawn(size_t index) {
   const std::string binary = absl::StrFormat("%s/%s", options_.bin_folder, spawned.name);
   std::vector<std::string> arguments{binary, "--config", options_.folder.ConfigFile(), "--ready-file",
                                      ready_file};
-  std::vector<std::string> environment = DaemonEnvironment();
+  std::vector<std::string> environment = DaemonEnvironment(spawned.log);
   const std::vector<char*> argument_pointers = Pointers(arguments);
   const std::vector<char*> environment_pointers = Pointers(environment);
   const pid_t pid = fork();
@@ -229,7 +231,8 @@ void Supervisor::WaitForEvent(absl::Duration timeout) {
   const sigset_t signals = SupervisorSignals();
   const timespec time = absl::ToTimespec(timeout);
   const int signal_number = sigtimedwait(&signals, nullptr, &time);
-  if (signal_number == SIGTERM || signal_number == SIGINT || signal_number == SIGHUP) ++stop_requests_;
+  if (signal_number == SIGTERM || signal_number == SIGINT) ++stop_requests_;
+  if (signal_number == SIGHUP) options_.on_hangup();
 }
 
 void Supervisor::Reap() {
@@ -240,13 +243,22 @@ void Supervisor::Reap() {
       continue;
     child.last_exit = DescribeExit(wait_status);
     child.process = {};
-    if (state_.state == "up") {
+    if (state_.state == "up" && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0) {
+      OnLeave(i);
+    } else if (state_.state == "up") {
       OnDeath(i);
     } else {
       child.state = "stopped";
     }
     SaveState();
   }
+}
+
+// It was asked to leave, by SIGTERM, and did so in order: somebody wants it anew.
+void Supervisor::OnLeave(size_t index) {
+  children_[index].restart_at = absl::Now() + kFirstBackoff;
+  daemon(index).state = "restarting";
+  options_.say(absl::StrFormat("%s has left as it was asked to; it starts again", daemon(index).name));
 }
 
 void Supervisor::OnDeath(size_t index) {
@@ -258,10 +270,11 @@ void Supervisor::OnDeath(size_t index) {
   const int deaths = static_cast<int>(child.deaths.size());
   if (deaths >= kDeathsToGiveUp) {
     dead.state = "given up";
-    options_.say(
-        absl::StrFormat("%s ended with %s, for the %dth time within a minute: it is not started again. Its "
-                        "log (%s) ends:\n%s\n    Mend the cause, then: bdhctl down && bdhctl up --detach",
-                        dead.name, dead.last_exit, deaths, dead.log, LastLines(dead.log, kLogLines)));
+    options_.say(absl::StrFormat(
+        "%s ended with %s, for the %dth time within a minute: it is not started again. Its "
+        "log (%s) ends:\n%s\n    Mend the cause, then: bdhctl down --data %s && bdhctl up --detach --data %s",
+        dead.name, dead.last_exit, deaths, dead.log, LastLines(dead.log, kLogLines), state_.data,
+        state_.data));
     return;
   }
   const absl::Duration backoff = kFirstBackoff * (1 << (deaths - 1));
@@ -304,6 +317,17 @@ void Supervisor::Run() {
     WaitForEvent(UntilNextRestart());
     Reap();
     RestartDue();
+    RotateLogs();
+  }
+}
+
+// Renames first, then tells: until the daemon has opened the new file, its lines go on in the old one. One
+// that is starting may not listen for SIGHUP yet.
+void Supervisor::RotateLogs() {
+  for (const DaemonState& running : state_.daemons) {
+    if (running.state != "running" || !LogIsFull(running.log, log_limits_)) continue;
+    RotateLog(running.log, log_limits_);
+    kill(running.process.pid, SIGHUP);
   }
 }
 
@@ -313,13 +337,15 @@ void Supervisor::Stop() {
   SaveState();
   stop_requests_ = 0;
   const absl::Duration patience = absl::Seconds(state_.drain_timeout_seconds) + kGrace;
-  // The gateway first, while those it asks still answer; store and loader last, because a run that stops
-  // saves its checkpoint there.
-  EndAll({4}, patience);
-  EndAll({2, 3}, patience);
-  EndAll({0, 1}, patience);
+  for (const auto& wave : kStopWaves) {
+    std::vector<size_t> indices;
+    for (size_t i = 0; i < children_.size(); ++i) {
+      if (std::find(wave.begin(), wave.end(), daemon(i).name) != wave.end()) indices.push_back(i);
+    }
+    EndAll(indices, patience);
+  }
   state_.state = "stopped";
-  options_.folder.RemoveState();
+  options_.folder.RemoveState(*options_.lock);
 }
 
 void Supervisor::EndAll(const std::vector<size_t>& indices, absl::Duration patience) {

@@ -11,7 +11,9 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "bdh/base/file.h"
 #include "bdh/v1/config.pb.h"
+#include "services/bdhctl/log_files.h"
 #include "services/bdhctl/mesh_folder.h"
 #include "services/bdhctl/mesh_plan.h"
 
@@ -21,20 +23,25 @@ namespace bdh::bdhctl {
 void BlockSupervisorSignals();
 
 // Single-threaded; the whole process is its own while Run lasts, and children that it did not start are none
-// of its business. The folder's lock is held by the caller.
+// of its business.
 class Supervisor {
  public:
   struct Options {
     MeshFolder folder;
-    v1::Config config;       // Effective, with ports chosen; changes only if one is taken after all.
-    PortChooser ports;       // That chose them.
-    std::string bin_folder;  // Where the daemons' executables are.
+    const FileLock* lock = nullptr;  // The folder's. Outlives the supervisor.
+    v1::Config config;               // Effective, with ports chosen; changes only if one is taken after all.
+    PortChooser ports;               // That chose them.
+    std::vector<std::string_view> daemons;  // Of kDaemons and in their order: those to run.
+    std::string bin_folder;                 // Where the daemons' executables are.
     absl::Duration start_timeout = absl::Seconds(60);
     // Tells a person what happens.
     std::function<void(std::string_view)> say;
+    // The terminal is gone. The mesh goes on without it.
+    std::function<void()> on_hangup = [] {};
   };
 
-  // A daemon that dies so often within a minute is given up.
+  // A daemon that dies so often within a minute is given up. One that leaves because it was told to does not
+  // count.
   static constexpr int kDeathsToGiveUp = 5;
 
   explicit Supervisor(Options options);
@@ -45,7 +52,7 @@ class Supervisor {
   // meanwhile. InvalidArgumentError: a daemon refused its configuration.
   absl::Status Start();
 
-  // Restarts daemons that die until SIGTERM, SIGINT or SIGHUP asks to stop.
+  // Restarts daemons that die, and rotates logs that grow, until SIGTERM or SIGINT asks to stop.
   void Run();
 
   // Ends all: those first that need others to end well. A further signal to stop ends them at once.
@@ -72,12 +79,15 @@ class Supervisor {
   // Waits for a signal or the end of `timeout`, and notes what it meant.
   void WaitForEvent(absl::Duration timeout);
   void Reap();
+  void OnLeave(size_t index);
   void OnDeath(size_t index);
   void RestartDue();
   absl::Duration UntilNextRestart() const;
+  void RotateLogs();
   void EndAll(const std::vector<size_t>& indices, absl::Duration patience);
 
   Options options_;
+  const LogLimits log_limits_;
   MeshState state_;
   std::vector<Child> children_;
   int stop_requests_ = 0;

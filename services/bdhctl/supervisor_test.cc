@@ -9,11 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
+#include <optional>
 #include <thread>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "bdh/config/config.h"
 #include "bdh/testing/status_matchers.h"
@@ -32,6 +35,14 @@ constexpr char kDiesOnceUp[] =
     "echo last words; exit 7\n";
 constexpr char kNeverReady[] = "exec sleep 1000\n";
 constexpr char kRefusesConfig[] = "echo unknown key; exit 2\n";
+// Counts into its log, and opens that again when told to.
+constexpr char kLogs[] =
+    "trap 'exec >> \"$BDH_LOG_FILE\" 2>&1' HUP\n"
+    "i=0; echo \"{\\\"pid\\\": $$}\" > \"$4\"\n"
+    "while true; do echo line $i; i=$((i + 1)); sleep 0.01; done\n";
+// Leaves in order when the first of two was asked to.
+constexpr char kLeavesWhenAsked[] =
+    "trap 'exit 0' TERM; echo \"{\\\"pid\\\": $$}\" > \"$4\"; while true; do sleep 0.02; done\n";
 constexpr char kDeafToSigterm[] =
     "trap '' TERM; echo \"{\\\"pid\\\": $$}\" > \"$4\"; while true; do sleep 0.1; done\n";
 
@@ -41,6 +52,9 @@ class SupervisorTest : public ::testing::Test {
     // Before the test framework or gRPC have threads that would take the signals.
     BlockSupervisorSignals();
     BDH_ASSERT_OK(folder_.Create());
+    auto lock = folder_.Lock();
+    BDH_ASSERT_OK(lock.status());
+    lock_.emplace(*std::move(lock));
     BDH_ASSERT_OK(MakeDirectories(bin_));
     for (const std::string_view daemon : kDaemons) Install(daemon, kGood);
     config::FillDefaults(config_);
@@ -56,11 +70,14 @@ class SupervisorTest : public ::testing::Test {
   std::unique_ptr<Supervisor> Make(absl::Duration start_timeout = absl::Seconds(30)) {
     return std::make_unique<Supervisor>(
         Supervisor::Options{.folder = folder_,
+                            .lock = &*lock_,
                             .config = config_,
                             .ports = {},
+                            .daemons = daemons_,
                             .bin_folder = bin_,
                             .start_timeout = start_timeout,
-                            .say = [this](std::string_view text) { said_.emplace_back(text); }});
+                            .say = [this](std::string_view text) { said_.emplace_back(text); },
+                            .on_hangup = [this] { ++hangups_; }});
   }
 
   std::string Said() const { return absl::StrJoin(said_, "\n"); }
@@ -89,8 +106,11 @@ class SupervisorTest : public ::testing::Test {
   TempDirectory temp_;
   const MeshFolder folder_{temp_.path() + "/mesh"};
   const std::string bin_ = temp_.path() + "/bin";
+  std::optional<FileLock> lock_;
   v1::Config config_;
+  std::vector<std::string_view> daemons_{kDaemons.begin(), kDaemons.end()};
   std::vector<std::string> said_;
+  std::atomic<int> hangups_ = 0;
 };
 
 TEST_F(SupervisorTest, StartsAllAndLeavesNobodyBehind) {
@@ -134,6 +154,75 @@ TEST_F(SupervisorTest, ADaemonThatKeepsDyingIsGivenUpAndItsLastWordsShown) {
   EXPECT_EQ(Daemon(supervisor->state(), "bdh-inference").state, "given up");
   EXPECT_THAT(Said(), HasSubstr("ended with exit code 7, for the 5th time within a minute"));
   EXPECT_THAT(Said(), HasSubstr("    last words"));
+}
+
+TEST_F(SupervisorTest, ADaemonThatLeavesBecauseItWasAskedToIsBackAndNotHeldAgainstIt) {
+  Install("bdh-inference", kLeavesWhenAsked);
+  auto supervisor = Make();
+  BDH_ASSERT_OK(supervisor->Start());
+  pid_t asked = 0;
+  int times = 0;
+  std::thread stopper = StopWhen([&](const MeshState& state) {
+    const DaemonState& inference = Daemon(state, "bdh-inference");
+    if (inference.state != "running" || inference.process.pid == asked) return false;
+    if (times++ > Supervisor::kDeathsToGiveUp) return true;
+    asked = inference.process.pid;
+    kill(asked, SIGTERM);
+    return false;
+  });
+  supervisor->Run();
+  stopper.join();
+  EXPECT_EQ(Daemon(supervisor->state(), "bdh-inference").restarts, times - 1);
+  EXPECT_THAT(Said(), HasSubstr("bdh-inference has left as it was asked to"));
+}
+
+TEST_F(SupervisorTest, ALogThatGrowsIsRotatedWhileItsDaemonWrites) {
+  config_.mutable_supervisor()->set_log_file_bytes(300);
+  config_.mutable_supervisor()->set_log_files(100);
+  Install("bdh-data-loader", kLogs);
+  auto supervisor = Make();
+  BDH_ASSERT_OK(supervisor->Start());
+  const std::string log = folder_.LogFile("bdh-data-loader");
+  std::thread stopper = StopWhen([&](const MeshState&) { return access((log + ".2").c_str(), F_OK) == 0; });
+  supervisor->Run();
+  stopper.join();
+  supervisor->Stop();
+  std::vector<std::string> lines;
+  for (int age = 100; age >= 0; --age) {
+    const auto text = ReadFile(age == 0 ? log : absl::StrFormat("%s.%d", log, age));
+    if (!text.ok()) continue;
+    for (const absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty()))
+      lines.emplace_back(line);
+  }
+  ASSERT_GT(lines.size(), 50u);
+  for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i], absl::StrFormat("line %d", i));
+}
+
+TEST_F(SupervisorTest, ATerminalThatGoesAwayEndsNothing) {
+  auto supervisor = Make();
+  BDH_ASSERT_OK(supervisor->Start());
+  kill(getpid(), SIGHUP);
+  bool alive = false;
+  std::thread stopper = StopWhen([&](const MeshState& state) {
+    alive = state.LiveDaemons().size() == kDaemons.size();
+    return hangups_ > 0;
+  });
+  supervisor->Run();
+  stopper.join();
+  EXPECT_EQ(hangups_, 1);
+  EXPECT_TRUE(alive);
+}
+
+TEST_F(SupervisorTest, OnlyThoseThatWereAskedForAreStarted) {
+  daemons_ = {"bdh-checkpoint-store", "bdh-inference"};
+  auto supervisor = Make();
+  BDH_ASSERT_OK(supervisor->Start());
+  BDH_ASSERT_OK_AND_ASSIGN(const MeshState state, folder_.ReadRunningState());
+  EXPECT_EQ(state.LiveDaemons().size(), 2u);
+  EXPECT_NE(state.Find("bdh-inference"), nullptr);
+  EXPECT_EQ(state.Find("bdh-gateway"), nullptr);
+  supervisor->Stop();
+  EXPECT_TRUE(WaitUntilGone(state.LiveDaemons(), absl::ZeroDuration()));
 }
 
 TEST_F(SupervisorTest, ADaemonThatCannotStartEndsTheStartWithItsLog) {

@@ -77,7 +77,10 @@ int PrintEnd(const v1::Run& run, bool json) {
     }
   }
   if (failed) std::cerr << absl::StrFormat("bdhctl: run %s failed: %s\n", run.name(), run.message());
-  return failed ? kExitFailed : kExitOk;
+  if (!failed && !run.message().empty()) {
+    std::cerr << absl::StrFormat("bdhctl: run %s did not end by itself: %s\n", run.name(), run.message());
+  }
+  return failed || run.waits_for_store() ? kExitFailed : kExitOk;
 }
 
 absl::StatusOr<int> Watch(const Mesh& mesh, const std::string& name, bool json) {

@@ -1,4 +1,5 @@
 // bdhctl up, bdhctl down: a mesh on this machine.
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "services/bdhctl/client/context.h"
 #include "services/bdhctl/command.h"
 #include "services/bdhctl/detach.h"
+#include "services/bdhctl/log_printer.h"
 #include "services/bdhctl/mesh_plan.h"
 #include "services/bdhctl/output.h"
 #include "services/bdhctl/registry.h"
@@ -27,18 +29,19 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr absl::Duration kGrace = absl::Seconds(5);
-constexpr int kStopWaves = 3;  // Supervisor::Stop ends the daemons in so many groups.
+constexpr absl::Duration kPoll = absl::Milliseconds(50);
+constexpr std::string_view kIsUp = "the mesh is up";  // In the log: who waits is told more.
 
 struct UpFlags {
   std::string data, config;
-  std::vector<std::string> sets;
-  bool detach = false, json = false, tls = false;
+  std::vector<std::string> sets, only;
+  bool detach = false, insecure = false, json = false, tls = false;
   double timeout_seconds = 60;
 };
 
 struct DownFlags {
   std::string data;
-  bool json = false;
+  bool now = false, json = false;
 };
 
 std::string UpFolder(const std::string& data) {
@@ -71,29 +74,45 @@ std::string Describe(const MeshState& state, const std::vector<PortChange>& chan
                          already_up ? "already " : "", state.data, state.url);
 }
 
-// The daemons of a supervisor that was killed drain on their own; this waits for them, or ends them.
-void AwaitLeftovers(const MeshFolder& folder) {
-  const auto state = folder.ReadState();
-  if (!state.ok()) return;
-  const std::vector<ProcessId> left = state->LiveDaemons();
-  if (left.empty()) return;
-  std::cerr << "bdhctl: waiting for " << left.size() << " daemons of an earlier mesh to leave" << std::endl;
-  for (const ProcessId& process : left) Signal(process, SIGTERM);
-  if (WaitUntilGone(left, absl::Seconds(state->drain_timeout_seconds) + kGrace)) return;
-  for (const ProcessId& process : left) Signal(process, SIGKILL);
-  WaitUntilGone(left, kGrace);
+// Ends daemons whose supervisor was killed, in the same waves as it would have. They drain on their own, but
+// the store waits then, because it cannot know who still wants to save. False: some do not go, not even by
+// force.
+bool EndLeftovers(const MeshState& state) {
+  const absl::Duration patience = absl::Seconds(state.drain_timeout_seconds) + kGrace;
+  bool all_gone = true;
+  for (const auto& wave : kStopWaves) {
+    std::vector<ProcessId> processes;
+    for (const std::string_view name : wave) {
+      if (const DaemonState* daemon = state.Find(name); daemon != nullptr)
+        processes.push_back(daemon->process);
+    }
+    for (const ProcessId& process : processes) Signal(process, SIGTERM);
+    if (WaitUntilGone(processes, patience)) continue;
+    for (const ProcessId& process : processes) Signal(process, SIGKILL);
+    all_gone = WaitUntilGone(processes, kGrace) && all_gone;
+  }
+  return all_gone;
 }
 
-// The folder's lock is taken: by a mesh that is up, starts or ends.
-absl::StatusOr<int> OnFolderInUse(const UpFlags& flags, const MeshFolder& folder, const absl::Status& busy) {
-  const absl::Time deadline = absl::Now() + absl::Seconds(flags.timeout_seconds);
+void AwaitLeftovers(const MeshFolder& folder) {
+  const auto state = folder.ReadState();
+  if (!state.ok() || state->LiveDaemons().empty()) return;
+  std::cerr << "bdhctl: waiting for " << state->LiveDaemons().size() << " daemons of an earlier mesh to leave"
+            << std::endl;
+  EndLeftovers(*state);
+}
+
+// The folder's lock is taken. The exit code, or nothing: the mesh there ends after all, so that it is worth
+// another look.
+std::optional<int> OnFolderInUse(const UpFlags& flags, const MeshFolder& folder, const absl::Status& busy,
+                                 absl::Time deadline) {
   auto state = folder.ReadRunningState();
   while (flags.detach && state.ok() && state->state == "starting" && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(50));
+    absl::SleepFor(kPoll);
     state = folder.ReadRunningState();
   }
   if (flags.detach && state.ok() && state->state == "up") {
-    if (!flags.config.empty() || !flags.sets.empty()) {
+    if (!flags.config.empty() || !flags.sets.empty() || !flags.only.empty()) {
       std::cerr
           << "bdhctl: the mesh keeps the configuration it was started with; for a new one: bdhctl down first"
           << std::endl;
@@ -101,42 +120,72 @@ absl::StatusOr<int> OnFolderInUse(const UpFlags& flags, const MeshFolder& folder
     std::cout << Describe(*state, {}, /*already_up=*/true, flags.json) << std::endl;
     return kExitOk;
   }
+  if ((!state.ok() || state->state == "stopping") && absl::Now() < deadline) return std::nullopt;
   std::cerr << "bdhctl: " << busy.message() << std::endl;
   return kExitFolderInUse;
 }
 
 struct Plan {
+  std::vector<std::string_view> daemons;
   v1::Config config;
   PortChooser ports;
   std::vector<PortChange> changes;
 };
 
-absl::StatusOr<Plan> MakePlan(const MeshFolder& folder, v1::Config config) {
-  Plan plan{.config = std::move(config), .ports = {}, .changes = {}};
+// Those that were asked for, in the order they start.
+absl::StatusOr<std::vector<std::string_view>> ChooseDaemons(const std::vector<std::string>& only) {
+  std::vector<std::string_view> wanted;
+  for (const std::string& text : only) {
+    BDH_ASSIGN_OR_RETURN(wanted.emplace_back(), FindDaemon(text));
+  }
+  std::vector<std::string_view> chosen;
+  std::copy_if(kDaemons.begin(), kDaemons.end(), std::back_inserter(chosen), [&](std::string_view daemon) {
+    return wanted.empty() || std::find(wanted.begin(), wanted.end(), daemon) != wanted.end();
+  });
+  return chosen;
+}
+
+absl::StatusOr<Plan> MakePlan(const MeshFolder& folder, std::vector<std::string_view> daemons,
+                              v1::Config config) {
+  Plan plan{.daemons = std::move(daemons), .config = std::move(config), .ports = {}, .changes = {}};
   PlaceUnder(folder, plan.config);
   if (plan.config.mesh().token_file() == folder.TokenFile()) BDH_RETURN_IF_ERROR(folder.EnsureToken());
   for (const std::string& name : CertificateNames()) {
     BDH_RETURN_IF_ERROR(mesh::Credentials::Load(plan.config.mesh(), name).status());
   }
-  for (const std::string_view daemon : kDaemons) {
+  for (const std::string_view daemon : plan.daemons) {
     BDH_ASSIGN_OR_RETURN(auto changes, ChoosePorts(daemon, plan.ports, plan.config));
     std::move(changes.begin(), changes.end(), std::back_inserter(plan.changes));
   }
   return plan;
 }
 
-// From here on this process is the supervisor. `say` tells what happens, `done` how the start went.
-void Supervise(const UpFlags& flags, const MeshFolder& folder, Plan plan,
-               const std::function<void(std::string_view)>& say,
-               const std::function<void(int, std::string_view)>& done) {
-  BlockSupervisorSignals();
+// What the supervisor and the person who started it have to do with each other.
+struct Terminal {
+  std::function<void(std::string_view)> say;        // What happens.
+  std::function<void(int, std::string_view)> done;  // How the start went, with the exit code.
+  std::function<void()> on_hangup = [] {};
+};
+
+LogLimits Limits(const Plan& plan) {
+  return {.file_bytes = plan.config.supervisor().log_file_bytes(),
+          .files = plan.config.supervisor().log_files()};
+}
+
+// From here on this process is the supervisor.
+void Supervise(const UpFlags& flags, const MeshFolder& folder, const FileLock& lock, Plan plan,
+               const Terminal& terminal) {
+  const auto& [say, done, on_hangup] = terminal;
   for (const PortChange& change : plan.changes) say(change.ToString());
   Supervisor supervisor({.folder = folder,
+                         .lock = &lock,
                          .config = std::move(plan.config),
                          .ports = std::move(plan.ports),
+                         .daemons = std::move(plan.daemons),
                          .bin_folder = ExecutableFolder(),
                          .start_timeout = absl::Seconds(flags.timeout_seconds),
-                         .say = say});
+                         .say = say,
+                         .on_hangup = on_hangup});
   if (const auto status = supervisor.Start(); !status.ok()) {
     done(absl::IsInvalidArgument(status) ? kExitUsage : kExitFailed,
          absl::StrFormat("bdhctl: %s", status.message()));
@@ -154,71 +203,138 @@ void Supervise(const UpFlags& flags, const MeshFolder& folder, Plan plan,
   say("the mesh is down");
 }
 
-int SuperviseInForeground(const UpFlags& flags, const MeshFolder& folder, Plan plan) {
+// A terminal that was closed: nothing that is written there may hold us up.
+void LeaveTerminal() {
+  const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) dup2(nothing, descriptor);
+}
+
+// Everything but the result of the start goes through the logs, which a thread shows: whatever the terminal
+// does, the supervisor goes on.
+int SuperviseInForeground(const UpFlags& flags, const MeshFolder& folder, const FileLock& lock, Plan plan) {
   int exit_code = kExitOk;
-  const auto say = [](std::string_view text) { std::cerr << "bdhctl: " << text << std::endl; };
-  const auto done = [&](int code, std::string_view text) {
+  LogWriter log(folder.LogFile("supervisor"), Limits(plan));
+  std::vector<std::string_view> shown = plan.daemons;
+  shown.push_back("supervisor");
+  std::optional<LogFollower> follower(std::in_place,
+                                      LogPrinter(LogSources(folder, shown), 0, StyleFor(stderr), stderr));
+  const bool on_terminal = isatty(STDERR_FILENO) != 0;
+  Terminal terminal;
+  terminal.say = [&](std::string_view text) { log.Write(text); };
+  terminal.done = [&](int code, std::string_view text) {
     exit_code = code;
+    if (code == kExitOk) log.Write(kIsUp);
+    if (code != kExitOk) follower.reset();  // Its last lines first.
     (code == kExitOk ? std::cout : std::cerr) << text << std::endl;
     if (code == kExitOk) std::cerr << "Ctrl-C ends it." << std::endl;
   };
-  Supervise(flags, folder, std::move(plan), say, done);
+  terminal.on_hangup = [&] {
+    if (!on_terminal) return;
+    log.Write("the terminal is gone; the mesh goes on; end it with: bdhctl down --data " + folder.path());
+    LeaveTerminal();
+  };
+  Supervise(flags, folder, lock, std::move(plan), terminal);
   return exit_code;
 }
 
-absl::StatusOr<int> RunUp(const UpFlags& flags) {
-  BDH_ASSIGN_OR_RETURN(
-      v1::Config config,
-      LoadConfig({.file = flags.config, .sets = flags.sets, .environment = config::Environment()}));
-  const MeshFolder folder(UpFolder(flags.data));
-  BDH_RETURN_IF_ERROR(folder.Create());
-  const auto lock = folder.Lock();
-  if (absl::IsFailedPrecondition(lock.status())) return OnFolderInUse(flags, folder, lock.status());
-  BDH_RETURN_IF_ERROR(lock.status());
-  AwaitLeftovers(folder);
-  if (flags.tls) BDH_RETURN_IF_ERROR(UseCertificatesOf(folder, config));
-  BDH_ASSIGN_OR_RETURN(Plan plan, MakePlan(folder, std::move(config)));
-  if (!flags.detach) return SuperviseInForeground(flags, folder, std::move(plan));
+int SuperviseDetached(const UpFlags& flags, const MeshFolder& folder, const FileLock& lock, Plan plan) {
+  const std::string log_file = folder.LogFile("supervisor");
+  const LogLimits limits = Limits(plan);
   return RunDetached(
-      folder.LogFile("supervisor"),
+      log_file,
       [&](Reporter& reporter) {
-        Supervise(
-            flags, folder, std::move(plan), [&](std::string_view text) { reporter.Say(text); },
-            [&](int code, std::string_view text) { reporter.Done(code, text); });
+        LogWriter log(log_file, limits, {STDOUT_FILENO, STDERR_FILENO});
+        Terminal terminal;
+        terminal.say = [&](std::string_view text) {
+          log.Write(text);
+          reporter.Say(text);
+        };
+        terminal.done = [&](int code, std::string_view text) {
+          log.Write(code == kExitOk ? kIsUp : text);
+          reporter.Done(code, text);
+        };
+        Supervise(flags, folder, lock, std::move(plan), terminal);
       },
       [](std::string_view text) { std::cout << text << std::endl; });
 }
 
-// Everything of the mesh in `folder` that is there now.
-std::vector<ProcessId> AllProcesses(const MeshFolder& folder) {
-  const auto state = folder.ReadState();
-  if (!state.ok()) return {};
-  std::vector<ProcessId> processes = state->LiveDaemons();
+absl::StatusOr<int> RunUp(const UpFlags& flags) {
+  std::vector<std::string> sets = flags.sets;
+  if (flags.insecure) sets.push_back("gateway.insecure=true");
+  BDH_ASSIGN_OR_RETURN(
+      v1::Config config,
+      LoadConfig({.file = flags.config, .sets = sets, .environment = config::Environment()}));
+  BDH_ASSIGN_OR_RETURN(std::vector<std::string_view> daemons, ChooseDaemons(flags.only));
+  const MeshFolder folder(UpFolder(flags.data));
+  BDH_RETURN_IF_ERROR(folder.Create());
+  const absl::Time deadline = absl::Now() + absl::Seconds(flags.timeout_seconds);
+  std::optional<absl::StatusOr<FileLock>> lock(folder.Lock());
+  while (absl::IsFailedPrecondition(lock->status())) {
+    if (const auto code = OnFolderInUse(flags, folder, lock->status(), deadline)) return *code;
+    absl::SleepFor(kPoll);
+    lock.emplace(folder.Lock());
+  }
+  BDH_RETURN_IF_ERROR(lock->status());
+  BDH_RETURN_IF_ERROR(folder.Create());  // Again: a mesh that has just ended has taken its part away.
+  AwaitLeftovers(folder);
+  if (flags.tls) BDH_RETURN_IF_ERROR(UseCertificatesOf(folder, config));
+  BDH_ASSIGN_OR_RETURN(Plan plan, MakePlan(folder, std::move(daemons), std::move(config)));
+  // Before the fork and before the thread that prints.
+  BlockSupervisorSignals();
+  return (flags.detach ? SuperviseDetached : SuperviseInForeground)(flags, folder, **lock, std::move(plan));
+}
+
+// Everything of the mesh that `state` tells of and that is there now, also what its supervisor has started
+// since.
+std::vector<ProcessId> AllProcesses(const MeshFolder& folder, const MeshState& state) {
+  const auto newer = folder.ReadState();
+  const MeshState& mesh = newer.ok() && newer->supervisor == state.supervisor ? *newer : state;
+  std::vector<ProcessId> processes = mesh.LiveDaemons();
   // First, so that it starts nothing again.
-  if (IsAlive(state->supervisor)) processes.insert(processes.begin(), state->supervisor);
+  if (IsAlive(mesh.supervisor)) processes.insert(processes.begin(), mesh.supervisor);
   return processes;
 }
 
-absl::Status StopMesh(const MeshFolder& folder, const MeshState& state) {
-  std::vector<ProcessId> processes = AllProcesses(folder);
-  absl::Duration patience = absl::Seconds(state.drain_timeout_seconds) + kGrace;
-  if (Signal(state.supervisor, SIGTERM)) {
-    patience = kStopWaves * patience + kGrace;
-  } else {
-    for (const ProcessId& process : processes) Signal(process, SIGTERM);
+// Returns false when some did not go in time.
+bool StopInOrder(const MeshFolder& folder, const MeshState& state) {
+  if (!IsAlive(state.supervisor)) return EndLeftovers(state);
+  // A second SIGTERM would mean: by force.
+  if (state.state != "stopping") Signal(state.supervisor, SIGTERM);
+  const absl::Duration patience = absl::Seconds(state.drain_timeout_seconds) + kGrace;
+  return WaitUntilGone(AllProcesses(folder, state), kStopWaves.size() * patience + kGrace);
+}
+
+absl::Status StopMesh(const MeshFolder& folder, const MeshState& state, bool now) {
+  if (!now) {
+    if (StopInOrder(folder, state)) return absl::OkStatus();
+    std::cerr << "bdhctl: not all left in time; ending them by force (SIGKILL)" << std::endl;
   }
-  if (WaitUntilGone(processes, patience)) return absl::OkStatus();
-  std::cerr << "bdhctl: not all left in time; ending them by force (SIGKILL)" << std::endl;
-  // Asked anew: the supervisor may have started some since.
-  for (const ProcessId& process : AllProcesses(folder)) {
-    processes.push_back(process);
-    Signal(process, SIGKILL);
-  }
+  const std::vector<ProcessId> processes = AllProcesses(folder, state);
+  for (const ProcessId& process : processes) Signal(process, SIGKILL);
   if (WaitUntilGone(processes, kGrace)) return absl::OkStatus();
   return absl::InternalError(
       absl::StrFormat("some processes of the mesh in %s do not end, not even by force; "
                       "they are another user's, or wait for a disk",
                       folder.path()));
+}
+
+// What says that the mesh runs, unless another has begun here meanwhile.
+void ForgetMesh(const MeshFolder& folder) {
+  const auto lock = folder.Lock();
+  if (!lock.ok()) return;
+  folder.RemoveState(*lock);
+  Registry::OfUser().Forget(folder);
+}
+
+// One `down` at a time: the next one finds nothing to do, and does not turn the first one's order into force.
+absl::StatusOr<FileLock> QueueForDown(const MeshFolder& folder, const MeshState& state) {
+  const absl::Time deadline =
+      absl::Now() + (kStopWaves.size() + 1) * (absl::Seconds(state.drain_timeout_seconds) + 2 * kGrace);
+  while (true) {
+    auto lock = FileLock::Acquire(folder.Path("down.lock"), "another `bdhctl down` does not come to its end");
+    if (!absl::IsFailedPrecondition(lock.status()) || absl::Now() >= deadline) return lock;
+    absl::SleepFor(kPoll);
+  }
 }
 
 int PrintDown(const DownFlags& flags, const std::string& data, bool was_up) {
@@ -233,20 +349,22 @@ int PrintDown(const DownFlags& flags, const std::string& data, bool was_up) {
 }
 
 absl::StatusOr<int> RunDown(const DownFlags& flags) {
-  std::optional<MeshFolder> folder;
-  if (auto found = FindRunningFolder(flags.data); found.ok()) {
-    folder = *std::move(found);
-  } else {
-    // Daemons may be left without their supervisor.
-    folder = MeshFolder(UpFolder(flags.data));
+  // Daemons may be left without their supervisor, so the folder counts, not whether a mesh is up there.
+  const MeshFolder folder = FindFolder(flags.data);
+  auto state = folder.ReadState();
+  if (!state.ok()) return PrintDown(flags, flags.data.empty() ? "" : folder.path(), /*was_up=*/false);
+  std::optional<FileLock> alone;
+  if (!flags.now) {
+    auto turn = QueueForDown(folder, *state);
+    BDH_RETURN_IF_ERROR(turn.status());
+    alone.emplace(*std::move(turn));
+    state = folder.ReadState();
+    if (!state.ok()) return PrintDown(flags, folder.path(), /*was_up=*/false);
   }
-  const auto state = folder->ReadState();
-  if (!state.ok()) return PrintDown(flags, flags.data.empty() ? "" : folder->path(), /*was_up=*/false);
-  const bool was_up = !AllProcesses(*folder).empty();
-  BDH_RETURN_IF_ERROR(StopMesh(*folder, *state));
-  folder->RemoveState();
-  Registry::OfUser().Forget(*folder);
-  return PrintDown(flags, folder->path(), was_up);
+  const bool was_up = !AllProcesses(folder, *state).empty();
+  BDH_RETURN_IF_ERROR(StopMesh(folder, *state, flags.now));
+  ForgetMesh(folder);
+  return PrintDown(flags, folder.path(), was_up);
 }
 
 }  // namespace
@@ -266,6 +384,13 @@ void AddUpDownCommands(CLI::App& app, Invocation& invocation) {
         command.add_flag(
             "--tls", flags.tls,
             "Encrypt all calls and demand certificates; makes those of DIR/tls if there are none");
+        command
+            .add_option("--only", flags.only, "Start these alone: store, loader, trainer, inference, gateway")
+            ->type_name("A,B")
+            ->delimiter(',');
+        command.add_flag(
+            "--insecure", flags.insecure,
+            "Let the gateway listen beyond loopback without API keys (--set gateway.insecure=true)");
         command.add_option("--timeout", flags.timeout_seconds, "How long all may take to get ready")
             ->type_name("SECONDS")
             ->capture_default_str()
@@ -274,7 +399,9 @@ void AddUpDownCommands(CLI::App& app, Invocation& invocation) {
         command.footer(
             "Ports that are taken are replaced by free ones, and named. A daemon that dies is started "
             "again.\n"
-            "Without --detach, Ctrl-C ends the mesh in order; a second one at once.\n\n"
+            "Without --detach the logs are shown; Ctrl-C ends the mesh in order, a second one at once. A "
+            "terminal\n"
+            "that is closed ends nothing: bdhctl down does.\n\n"
             "Examples:\n"
             "  bdhctl up --detach\n"
             "  bdhctl up --data /srv/bdh --set gateway.http_listen=127.0.0.1:9000\n"
@@ -285,6 +412,9 @@ void AddUpDownCommands(CLI::App& app, Invocation& invocation) {
       app, invocation, "down", "End a mesh that `up` started; what it keeps stays",
       [](CLI::App& command, DownFlags& flags) {
         AddDataFlag(command, flags.data);
+        command.add_flag(
+            "--now", flags.now,
+            "By force (SIGKILL), without finishing or saving: costs the steps since the last checkpoint");
         AddJsonFlag(command, flags.json);
         command.footer("Ends 0 as well when no mesh is up.");
       },

@@ -45,6 +45,9 @@ Server::~Server() {
 
 void Server::Drain(absl::Duration timeout) {
   server_->Shutdown(timeout);
+  if (const absl::Status flushed = store_->Flush(); !flushed.ok()) {
+    BDH_LOG(WARNING) << "the log stays to be read at the next start error=" << flushed.message();
+  }
 }
 
 Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials) {

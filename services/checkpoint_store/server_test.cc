@@ -11,6 +11,7 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <random>
@@ -495,6 +496,22 @@ TEST_F(CheckpointStoreTest, DrainingCutsUploadsOffWithoutATrace) {
   EXPECT_FALSE(writer->Finish().ok());
   Start({});
   EXPECT_EQ(KeyFigure(), "0 checkpoints, 0 B");
+}
+
+// What the next start would have to read again.
+int64_t LogBytes(const std::string& folder) {
+  int64_t bytes = 0;
+  for (const auto& file : std::filesystem::recursive_directory_iterator(folder)) {
+    if (file.path().extension() == ".log") bytes += static_cast<int64_t>(file.file_size());
+  }
+  return bytes;
+}
+
+TEST_F(CheckpointStoreTest, DrainingFlushesTheLog) {
+  BDH_ASSERT_OK(Put(SomeContent(kA, 1)).status());
+  EXPECT_GT(LogBytes(folder_.path()), 1 << 20);
+  server_->Drain(absl::Seconds(5));
+  EXPECT_LT(LogBytes(folder_.path()), 1 << 10);
 }
 
 TEST_F(CheckpointStoreTest, CallsWithoutTheTokenAreRefused) {

@@ -1,7 +1,9 @@
 #include "services/data_loader/server.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "services/data_loader/service.h"
@@ -10,6 +12,8 @@ namespace bdh::data_loader {
 namespace {
 
 constexpr char kName[] = "bdh-data-loader";
+// How long a drain waits for readers that do not read: a trainer has all it needs for a while.
+constexpr absl::Duration kSlowReader = absl::Milliseconds(500);
 
 }  // namespace
 
@@ -44,8 +48,10 @@ Server::~Server() {
 }
 
 void Server::Drain(absl::Duration timeout) {
-  service_->StopStreams();
-  server_->Shutdown(timeout);
+  const absl::Time deadline = absl::Now() + timeout;
+  server_->SetReady(false);
+  service_->StopStreams(std::min(timeout, kSlowReader));
+  server_->Shutdown(std::max(deadline - absl::Now(), absl::ZeroDuration()));
 }
 
 Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials) {

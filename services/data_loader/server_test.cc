@@ -566,6 +566,21 @@ TEST_F(DataLoaderTest, ADrainEndsAnEndlessStreamAndSaysWhereToGoOn) {
   drain.join();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_TRUE(absl::StrContains(status.message(), absl::StrFormat("start_step %d", last + 1))) << status;
+  const auto cursor = context->GetServerTrailingMetadata().find("bdh-next-step");
+  ASSERT_NE(cursor, context->GetServerTrailingMetadata().end());
+  EXPECT_EQ(std::string(cursor->second.data(), cursor->second.size()), absl::StrFormat("%d", last + 1));
+}
+
+TEST_F(DataLoaderTest, ADrainDoesNotWaitForAReaderThatDoesNotRead) {
+  BDH_ASSERT_OK(Upload("text", {{"a", Text(100000)}}));
+  const auto context = peer_->NewContext(kTimeout);
+  const auto stream = stub_->StreamBatches(context.get(), Batches("text", 0, 0));
+  v1::Batch batch;
+  ASSERT_TRUE(stream->Read(&batch));
+  server_->Drain(absl::Hours(1));
+  while (stream->Read(&batch)) {
+  }
+  EXPECT_FALSE(stream->Finish().ok());
 }
 
 }  // namespace

@@ -23,6 +23,8 @@ constexpr int64_t kBatchMessageBytes = int64_t{4} << 20;
 constexpr int64_t kMessageHeadroom = 4096;  // For the fields around the tokens.
 constexpr int64_t kTokenizeBytesMax = int64_t{1} << 20;
 constexpr int kBatchSizeMax = 65536;
+// Trailing metadata of a stream that ends early: the start_step of the next one.
+constexpr char kCursorKey[] = "bdh-next-step";
 constexpr int kBlockSizeMax = 1 << 20;
 
 absl::Status CheckRange(std::string_view field, int64_t value, int64_t min, int64_t max) {
@@ -111,11 +113,18 @@ absl::Status Decode(const v1::DetokenizeRequest& request, v1::DetokenizeResponse
 // One of the max_streams places, given back at the end of the call.
 class DataLoader::StreamSlot {
  public:
-  explicit StreamSlot(DataLoader& loader)
-      : loader_(loader), taken_(++loader.streams_ <= loader.max_streams_) {
+  StreamSlot(DataLoader& loader, const grpc::ServerContext& context)
+      : loader_(loader), context_(context), taken_(++loader.streams_ <= loader.max_streams_) {
     loader_.streams_gauge_.Increment();
+    MutexLock lock(loader_.mutex_);
+    loader_.open_.insert(&context_);
   }
   ~StreamSlot() {
+    {
+      MutexLock lock(loader_.mutex_);
+      loader_.open_.erase(&context_);
+      loader_.stream_ended_.NotifyAll();
+    }
     --loader_.streams_;
     loader_.streams_gauge_.Decrement();
   }
@@ -129,6 +138,7 @@ class DataLoader::StreamSlot {
 
  private:
   DataLoader& loader_;
+  const grpc::ServerContext& context_;
   const bool taken_;
 };
 
@@ -142,6 +152,16 @@ DataLoader::DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, tele
       streams_gauge_(metrics.Gauge("bdh_loader_streams", "Open batch streams.")),
       datasets_gauge_(metrics.Gauge("bdh_loader_datasets", "Data sets that can be streamed.")) {
   datasets_gauge_.Set(static_cast<double>(store_.List().size()));
+}
+
+void DataLoader::StopStreams(absl::Duration patience) {
+  stopping_ = true;
+  const absl::Time deadline = absl::Now() + patience;
+  MutexLock lock(mutex_);
+  while (!open_.empty() && absl::Now() < deadline) {
+    stream_ended_.WaitFor(mutex_, absl::ToChronoNanoseconds(deadline - absl::Now()));
+  }
+  for (const grpc::ServerContext* context : open_) context->TryCancel();
 }
 
 std::string DataLoader::KeyFigure() const {
@@ -198,14 +218,15 @@ grpc::Status DataLoader::DeleteDataset(grpc::ServerContext* context, const v1::D
 
 grpc::Status DataLoader::StreamBatches(grpc::ServerContext* context, const v1::StreamBatchesRequest* request,
                                        BatchWriter* writer) {
-  return gate_.Run(*context, "StreamBatches", [&] { return Stream(*request, *writer); });
+  return gate_.Run(*context, "StreamBatches", [&] { return Stream(*context, *request, *writer); });
 }
 
-absl::Status DataLoader::Stream(const v1::StreamBatchesRequest& request, BatchWriter& writer) {
+absl::Status DataLoader::Stream(grpc::ServerContext& context, const v1::StreamBatchesRequest& request,
+                                BatchWriter& writer) {
   BDH_RETURN_IF_ERROR(CheckShape(request));
   BDH_ASSIGN_OR_RETURN(const auto dataset, store_.Get(request.dataset()));
   BDH_RETURN_IF_ERROR(CheckHash(*dataset, request.dataset_hash()));
-  const StreamSlot slot(*this);
+  const StreamSlot slot(*this, context);
   BDH_RETURN_IF_ERROR(slot.status());
   BDH_ASSIGN_OR_RETURN(const corpus::Sampler sampler,
                        corpus::Sampler::Create(
@@ -228,6 +249,7 @@ absl::Status DataLoader::Stream(const v1::StreamBatchesRequest& request, BatchWr
   v1::Batch batch;  // One for all messages: its buffer is kept.
   for (int64_t step = request.start_step(); step < end; ++step) {
     if (stopping_) {
+      context.AddTrailingMetadata(kCursorKey, absl::StrFormat("%d", step));
       return absl::UnavailableError(
           absl::StrFormat("bdh-data-loader is shutting down; open the stream again at start_step %d", step));
     }

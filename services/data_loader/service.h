@@ -1,9 +1,12 @@
 #pragma once
 
 #include <atomic>
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "bdh/base/mutex.h"
 #include "bdh/corpus/dataset_store.h"
 #include "bdh/mesh/gate.h"
 #include "bdh/telemetry/metrics.h"
@@ -21,8 +24,9 @@ class DataLoader final : public v1::DataLoaderService::Service {
   // "1 data set, 2 streams".
   std::string KeyFigure() const;
 
-  // Ends the open batch streams and refuses new ones.
-  void StopStreams() { stopping_ = true; }
+  // Refuses new batch streams and ends the open ones after their step, with the step to go on with. One whose
+  // reader does not read is cancelled after `patience`: that reader goes on after the last step it has.
+  void StopStreams(absl::Duration patience);
 
  private:
   using CreateStream = grpc::ServerReaderWriter<v1::CreateDatasetResponse, v1::CreateDatasetRequest>;
@@ -45,7 +49,8 @@ class DataLoader final : public v1::DataLoaderService::Service {
   class StreamSlot;
 
   absl::Status Create(const grpc::ServerContext& context, CreateStream& stream);
-  absl::Status Stream(const v1::StreamBatchesRequest& request, BatchWriter& writer);
+  absl::Status Stream(grpc::ServerContext& context, const v1::StreamBatchesRequest& request,
+                      BatchWriter& writer);
 
   corpus::DatasetStore& store_;
   const mesh::Gate& gate_;
@@ -53,6 +58,9 @@ class DataLoader final : public v1::DataLoaderService::Service {
   const int64_t batch_message_bytes_;  // Tokens that one message may hold.
   std::atomic<int> streams_ = 0;
   std::atomic<bool> stopping_ = false;
+  Mutex mutex_;
+  CondVar stream_ended_;
+  std::set<const grpc::ServerContext*> open_ ABSL_GUARDED_BY(mutex_);
   prometheus::Counter& tokens_sent_;
   prometheus::Gauge& streams_gauge_;
   prometheus::Gauge& datasets_gauge_;

@@ -98,7 +98,8 @@ class ConnectionImpl final : public Connection, public std::enable_shared_from_t
   }
   void CloseIfIdle() override {
     Post([self = shared_from_this()] {
-      if (self->idle_) self->Shut();
+      // The first request of a connection may be on its way; it is answered, if only with 503.
+      if (self->idle_ && !self->first_) self->Shut();
     });
   }
   void Close() override {

@@ -16,6 +16,8 @@ struct ConnectionHost {
 
   void CountConnection(int delta);
   void CountRequest(int delta);
+  // Waits for a `condition` of the counts; false when `timeout` is over.
+  bool Await(absl::Duration timeout, const std::function<bool()>& condition);
   // Takes `bytes` from the budget of all bodies; false when it is used up.
   bool ReserveBody(int64_t bytes);
   void ReleaseBody(int64_t bytes) { body_bytes -= bytes; }
@@ -27,7 +29,7 @@ struct ConnectionHost {
   std::atomic<int> refused{0};  // Connections that are only there to be told that there are too many.
   std::atomic<int64_t> body_bytes{0};
   Mutex mutex;
-  CondVar idle;
+  CondVar idle;  // No request, or no connection, is left.
   int requests ABSL_GUARDED_BY(mutex) = 0;
 };
 

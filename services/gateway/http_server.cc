@@ -57,8 +57,10 @@ void Tune(tcp::socket& socket) {
 }  // namespace
 
 void ConnectionHost::CountConnection(int delta) {
-  connections += delta;
   if (options.on_connection) options.on_connection(delta);
+  MutexLock lock(mutex);
+  connections += delta;
+  if (connections == 0) idle.NotifyAll();
 }
 
 void ConnectionHost::CountRequest(int delta) {
@@ -66,6 +68,17 @@ void ConnectionHost::CountRequest(int delta) {
   MutexLock lock(mutex);
   requests += delta;
   if (requests == 0) idle.NotifyAll();
+}
+
+bool ConnectionHost::Await(absl::Duration timeout, const std::function<bool()>& condition) {
+  const absl::Time until = absl::Now() + timeout;
+  MutexLock lock(mutex);
+  while (!condition()) {
+    const absl::Duration left = until - absl::Now();
+    if (left <= absl::ZeroDuration()) return false;
+    idle.WaitFor(mutex, absl::ToChronoNanoseconds(left));
+  }
+  return true;
 }
 
 bool ConnectionHost::ReserveBody(int64_t bytes) {
@@ -94,6 +107,19 @@ struct HttpServer::Impl {
     retry.async_wait([this](error_code stopped) {
       if (!stopped) Accept();
     });
+  }
+
+  // The kernel has accepted for us what still stands in the queue; closing would reset it without an answer.
+  void AcceptTheRest() {
+    error_code error;
+    acceptor.non_blocking(true, error);
+    while (!error) {
+      tcp::socket socket(asio::make_strand(context));
+      acceptor.accept(socket, error);
+      if (!error) Adopt(std::move(socket));
+    }
+    error_code ignored;
+    acceptor.close(ignored);
   }
 
   void Adopt(tcp::socket socket) {
@@ -172,22 +198,19 @@ bool HttpServer::draining() const {
 void HttpServer::StopAdmitting() {
   impl_->host.draining = true;
   asio::post(impl_->acceptor.get_executor(), [impl = impl_.get()] {
-    error_code ignored;
-    impl->acceptor.close(ignored);
+    impl->AcceptTheRest();
     impl->retry.cancel();
   });
   for (const auto& connection : impl_->Connections()) connection->CloseIfIdle();
 }
 
 bool HttpServer::AwaitIdle(absl::Duration timeout) {
-  const absl::Time until = absl::Now() + timeout;
-  MutexLock lock(impl_->host.mutex);
-  while (impl_->host.requests > 0) {
-    const absl::Duration left = until - absl::Now();
-    if (left <= absl::ZeroDuration()) return false;
-    impl_->host.idle.WaitFor(impl_->host.mutex, absl::ToChronoNanoseconds(left));
-  }
-  return true;
+  return impl_->host.Await(timeout,
+                           [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return impl_->host.requests == 0; });
+}
+
+bool HttpServer::AwaitClosed(absl::Duration timeout) {
+  return impl_->host.Await(timeout, [this] { return impl_->host.connections == 0; });
 }
 
 void HttpServer::CloseAll() {

@@ -59,6 +59,8 @@ class HttpServer {
   void StopAdmitting();
   // Waits until no request is open; false when `timeout` is over.
   bool AwaitIdle(absl::Duration timeout);
+  // The same for connections: after StopAdmitting those are left that have just come, to be answered.
+  bool AwaitClosed(absl::Duration timeout);
   // Closes all connections; handlers hear OnGone.
   void CloseAll();
 

@@ -14,7 +14,8 @@ namespace bdh::gateway {
 namespace {
 
 constexpr char kDaemon[] = "bdh-gateway";
-// After the drain's timeout: for the last words of streams that are ended.
+// After the drain's timeout: for the last words of streams that are ended. As long for what comes in that
+// moment.
 constexpr absl::Duration kLastWords = absl::Seconds(1);
 constexpr int64_t kBodiesAtOnce = 64;
 constexpr int64_t kMessageHeadroom = 4096;  // For the tenant and the fields around the prompt.
@@ -140,6 +141,7 @@ void Server::Drain(absl::Duration timeout) {
     const bool idle = http_->AwaitIdle(timeout);
     client_->CancelAll();
     if (!idle) http_->AwaitIdle(std::min(timeout, kLastWords));
+    http_->AwaitClosed(std::min(timeout, kLastWords));
     http_->CloseAll();
   }
   // From here on no call of the mesh posts work to the HTTP server, which may go.

@@ -167,9 +167,11 @@ absl::StatusOr<std::shared_ptr<const LoadedModel>> ModelTable::Find(const std::s
   MutexLock lock(mutex_);
   if (const auto found = models_.find(id); found != models_.end()) return found->second;
   if (const auto wanted = wanted_.find(id); wanted != wanted_.end()) {
-    const std::string& problem = wanted->second.problem;
-    return absl::NotFoundError(
-        absl::StrFormat("model '%s' is not loaded: %s", id, problem.empty() ? "it is on its way" : problem));
+    const auto& [reference, from_config, problem, given_up] = wanted->second;
+    const std::string why =
+        absl::StrFormat("model '%s' is not loaded: %s", id, problem.empty() ? "it is on its way" : problem);
+    // One that is on its way, after a restart for instance, is worth asking for again.
+    return given_up ? absl::NotFoundError(why) : absl::UnavailableError(why);
   }
   std::vector<std::string> ids;
   for (const auto& [known, loaded] : models_) ids.push_back(known);

@@ -44,7 +44,8 @@ class ModelTable {
   std::vector<v1::Model> List() const;
   int size() const;
 
-  // NotFoundError says what is loaded, or why the model is not loaded yet.
+  // NotFoundError says what is loaded. UnavailableError: the model is on its way; the message says what it
+  // waits for.
   absl::StatusOr<std::shared_ptr<const LoadedModel>> Find(const std::string& id) const;
 
   // Ends loads that are under way.

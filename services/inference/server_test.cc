@@ -421,7 +421,7 @@ TEST_F(InferenceTest, ConfiguredModelsWaitForTheStoreAndForTheirTag) {
   StopStore();
   StartInference([](Server::Options& options) { options.models = {"prod"}; });
   const auto away = Generate(Request("prod", 1)).status;
-  EXPECT_EQ(away.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(away.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(Message(away), StartsWith("model 'prod' is not loaded"));
   StartStore();
   BDH_ASSERT_OK(Tag("prod", "runs/golden/steps/1"));

@@ -29,6 +29,14 @@ inline bool IsTransient(const absl::Status& status) {
   }
 }
 
+// Returns early when `stop` is requested.
+inline void Pause(absl::Duration duration, std::stop_token stop) {
+  std::mutex mutex;
+  std::unique_lock lock(mutex);
+  std::condition_variable_any condition;
+  condition.wait_for(lock, stop, absl::ToChronoMilliseconds(duration), [] { return false; });
+}
+
 class Backoff {
  public:
   // Patience begins with the first failure: a long transfer that breaks at its end has used none of it.
@@ -43,11 +51,8 @@ class Backoff {
   // Sleeps before the next attempt. False when patience is over or `stop` is requested.
   bool Wait(std::stop_token stop) {
     if (!since_) since_ = absl::Now();
-    if (absl::Now() - *since_ + pause_ > patience_) return false;
-    std::mutex mutex;
-    std::unique_lock lock(mutex);
-    std::condition_variable_any condition;
-    condition.wait_for(lock, stop, absl::ToChronoMilliseconds(pause_), [] { return false; });
+    if (stop.stop_requested() || absl::Now() - *since_ + pause_ > patience_) return false;
+    Pause(pause_, stop);
     pause_ = std::min(2 * pause_, kLongestPause);
     return !stop.stop_requested();
   }

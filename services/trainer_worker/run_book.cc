@@ -121,6 +121,7 @@ absl::Status RunBook::Reopen(const v1::Run& run) {
   reopened.set_state(v1::Run::STATE_STARTING);
   reopened.clear_message();
   reopened.clear_end_time();
+  reopened.clear_waits_for_store();
   BDH_RETURN_IF_ERROR(Write(reopened));
   MutexLock lock(mutex_);
   Entry& entry = entries_[run.name()];
@@ -167,11 +168,12 @@ void RunBook::UpdateDurably(const std::string& name, const std::function<void(v1
   Update(name, change);
 }
 
-void RunBook::Finish(const std::string& name, v1::Run::State state, const std::string& message) {
-  const auto change = [&, end = Now()](v1::Run& run) {
-    run.set_state(state);
-    run.set_message(message);
-    *run.mutable_end_time() = end;
+void RunBook::Finish(const std::string& name, const End& end) {
+  const auto change = [&, now = Now()](v1::Run& run) {
+    run.set_state(end.state);
+    run.set_message(end.message);
+    run.set_waits_for_store(end.waits_for_store);
+    *run.mutable_end_time() = now;
   };
   WriteChanged(name, change);
   MutexLock lock(mutex_);

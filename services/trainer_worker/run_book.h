@@ -39,8 +39,13 @@ class RunBook {
   void Update(const std::string& name, const std::function<void(v1::Run&)>& change);
   // Also on disk before anybody sees it. An error is logged: the run matters more than its record.
   void UpdateDurably(const std::string& name, const std::function<void(v1::Run&)>& change);
+  struct End {
+    v1::Run::State state = v1::Run::STATE_FINISHED;
+    std::string message = "";
+    bool waits_for_store = false;
+  };
   // Ends a run, durably, and says so to its watchers.
-  void Finish(const std::string& name, v1::Run::State state, const std::string& message);
+  void Finish(const std::string& name, const End& end);
 
   // Appends an event; sequence and time are ours.
   void Publish(const std::string& name, v1::RunEvent event);

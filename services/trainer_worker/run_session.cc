@@ -41,8 +41,9 @@ Meters::Meters(telemetry::Metrics& metrics)
       checkpoint_seconds(metrics.Seconds("bdh_trainer_checkpoint_seconds",
                                          "Time until a checkpoint was safe in the store.")) {}
 
-RunSession::RunSession(v1::Run run, RunBook& book, StoreClient& reader, StoreClient& writer, Meters& meters)
-    : run_(std::move(run)), book_(book), reader_(reader), writer_(writer), meters_(meters) {}
+RunSession::RunSession(v1::Run run, RunBook& book, StoreClient& reader, StoreClient& writer,
+                       const KeptStates& kept, Meters& meters)
+    : run_(std::move(run)), book_(book), reader_(reader), writer_(writer), kept_(kept), meters_(meters) {}
 
 v1::Checkpoint RunSession::Header(const training::CheckpointFacts& facts,
                                   std::span<const training::Tensor> tensors) const {
@@ -71,8 +72,9 @@ absl::Status RunSession::Save(const training::CheckpointFacts& facts,
                               std::span<const training::Tensor> tensors) {
   const absl::Time start = absl::Now();
   const v1::Checkpoint checkpoint = Header(facts, tensors);
-  BDH_RETURN_IF_ERROR(writer_.Put(checkpoint, tensors));
-  BDH_RETURN_IF_ERROR(MoveTags(checkpoint.name(), facts.best));
+  if (const absl::Status put = Put(checkpoint, facts.best, tensors); !put.ok()) {
+    return Keep(checkpoint, facts.best, tensors, put);
+  }
   const absl::Duration took = absl::Now() - start;
   meters_.checkpoint_seconds.Observe(absl::ToDoubleSeconds(took));
   BDH_LOG(INFO) << "checkpoint saved name=" << checkpoint.name() << " best=" << facts.best
@@ -85,6 +87,45 @@ absl::Status RunSession::Save(const training::CheckpointFacts& facts,
   v1::RunEvent event;
   event.set_checkpoint(checkpoint.name());
   book_.Publish(run_.name(), std::move(event));
+  return absl::OkStatus();
+}
+
+absl::Status RunSession::Put(const v1::Checkpoint& checkpoint, bool best,
+                             std::span<const training::Tensor> tensors) {
+  BDH_RETURN_IF_ERROR(writer_.Put(checkpoint, tensors));
+  return MoveTags(checkpoint.name(), best);
+}
+
+absl::Status RunSession::Keep(const v1::Checkpoint& checkpoint, bool best,
+                              std::span<const training::Tensor> tensors, const absl::Status& why) const {
+  const std::string reason(why.message());
+  const auto path = kept_.Keep(run_.name(), checkpoint, best, tensors);
+  if (!path.ok()) {
+    return absl::Status(why.code(), absl::StrFormat("%s; it could not be kept on this disk either: %s",
+                                                    reason, path.status().message()));
+  }
+  BDH_LOG(WARNING) << "checkpoint kept here, the store did not take it name=" << checkpoint.name()
+                   << " file=" << *path << " error=" << reason;
+  return absl::Status(why.code(),
+                      absl::StrFormat("%s; it is kept in %s, and the run goes on from there when the "
+                                      "store is back or it is resumed (bdhctl train start --resume)",
+                                      reason, *path));
+}
+
+absl::Status RunSession::Deliver() {
+  BDH_ASSIGN_OR_RETURN(const auto kept, kept_.Find(run_.name()));
+  if (!kept) return absl::OkStatus();
+  BDH_ASSIGN_OR_RETURN(const auto newest, reader_.Newest(run_.name()));
+  if (!newest || newest->step() < kept->checkpoint.step()) {
+    BDH_ASSIGN_OR_RETURN(const std::vector<training::Tensor> tensors, kept->Tensors());
+    BDH_RETURN_IF_ERROR(Put(kept->checkpoint, kept->best, tensors));
+    BDH_LOG(INFO) << "checkpoint delivered that was kept here name=" << kept->checkpoint.name();
+    book_.UpdateDurably(run_.name(), [&](v1::Run& run) { run.set_checkpoint(kept->checkpoint.name()); });
+    v1::RunEvent event;
+    event.set_checkpoint(kept->checkpoint.name());
+    book_.Publish(run_.name(), std::move(event));
+  }
+  kept_.Forget(run_.name());
   return absl::OkStatus();
 }
 
@@ -113,7 +154,6 @@ absl::StatusOr<training::CheckpointFacts> RunSession::Load(std::span<const train
         absl::StrFormat("data set '%s' has other content now than when %s was written; start a new run",
                         run_.dataset(), checkpoint.name()));
   }
-  BDH_RETURN_IF_ERROR(RepairTags(checkpoint));
   book_.Update(run_.name(), [&](v1::Run& run) { run.set_checkpoint(checkpoint.name()); });
   training::CheckpointFacts facts{.step = checkpoint.step(), .tokens_seen = checkpoint.tokens_seen()};
   if (checkpoint.has_train_loss()) facts.train_loss = checkpoint.train_loss();

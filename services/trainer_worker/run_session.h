@@ -9,6 +9,7 @@
 #include "bdh/telemetry/metrics.h"
 #include "bdh/training/exchange.h"
 #include "bdh/v1/trainer.pb.h"
+#include "services/trainer_worker/kept_states.h"
 #include "services/trainer_worker/run_book.h"
 #include "services/trainer_worker/store_client.h"
 
@@ -31,11 +32,18 @@ class RunSession final : public training::CheckpointSink,
                          public training::Observer {
  public:
   // `reader` may give up early, `writer` should not; all outlive this object.
-  RunSession(v1::Run run, RunBook& book, StoreClient& reader, StoreClient& writer, Meters& meters);
+  RunSession(v1::Run run, RunBook& book, StoreClient& reader, StoreClient& writer, const KeptStates& kept,
+             Meters& meters);
 
   // Load will read this checkpoint of the run, and the next one saved names it as its parent.
   void ContinueFrom(const v1::Checkpoint& checkpoint) { parent_ = checkpoint.name(); }
+  // Tags of the checkpoint that is continued from, whose writer may have died before it set them. After Load,
+  // and only if what came is good.
+  absl::Status RepairTags(const v1::Checkpoint& checkpoint);
+  // Gives what is kept of this run to the store, unless that has it or a later one, and keeps it no longer.
+  absl::Status Deliver();
 
+  // A checkpoint that the store does not take is kept on this disk; the error says so.
   absl::Status Save(const training::CheckpointFacts& facts,
                     std::span<const training::Tensor> tensors) override;
   absl::StatusOr<training::CheckpointFacts> Load(std::span<const training::MutableTensor> tensors) override;
@@ -44,14 +52,17 @@ class RunSession final : public training::CheckpointSink,
  private:
   v1::Checkpoint Header(const training::CheckpointFacts& facts,
                         std::span<const training::Tensor> tensors) const;
+  absl::Status Put(const v1::Checkpoint& checkpoint, bool best, std::span<const training::Tensor> tensors);
+  // `why` the store did not take it.
+  absl::Status Keep(const v1::Checkpoint& checkpoint, bool best, std::span<const training::Tensor> tensors,
+                    const absl::Status& why) const;
   absl::Status MoveTags(const std::string& checkpoint, bool best);
-  // Tags of a checkpoint whose writer may have died before it set them.
-  absl::Status RepairTags(const v1::Checkpoint& checkpoint);
 
   const v1::Run run_;
   RunBook& book_;
   StoreClient& reader_;
   StoreClient& writer_;
+  const KeptStates& kept_;
   Meters& meters_;
   std::string parent_;
   v1::Progress progress_;

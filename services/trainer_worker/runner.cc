@@ -1,5 +1,7 @@
 #include "services/trainer_worker/runner.h"
 
+#include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -17,6 +19,9 @@ namespace {
 
 // The same batches for every run, so that validation losses compare.
 constexpr uint64_t kValidationSeed = 1;
+// How often the worker looks whether it keeps something for the store.
+constexpr absl::Duration kDeliveryInterval = absl::Seconds(1);
+constexpr absl::Duration kProbeTimeout = absl::Seconds(2);  // A drain waits for it.
 
 BatchStream::Options StreamOf(const v1::Run& run, v1::Split split, absl::Duration patience) {
   BatchStream::Options options{.patience = patience};
@@ -34,10 +39,11 @@ BatchStream::Options StreamOf(const v1::Run& run, v1::Split split, absl::Duratio
 
 }  // namespace
 
-Runner::Runner(Options options, RunBook& book, const mesh::Peer& data_loader,
+Runner::Runner(Options options, RunBook& book, const KeptStates& kept, const mesh::Peer& data_loader,
                const mesh::Peer& checkpoint_store, telemetry::Metrics& metrics)
     : options_(std::move(options)),
       book_(book),
+      kept_(kept),
       data_loader_(data_loader),
       checkpoint_store_(checkpoint_store),
       meters_(metrics) {}
@@ -92,15 +98,24 @@ absl::Status Runner::RequestStop(const std::string& run) {
 }
 
 void Runner::Drain(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time start = absl::Now();
+  // First, so that it launches nothing.
+  deliverer_.request_stop();
+  if (deliverer_.joinable()) deliverer_.join();
   std::jthread thread;
+  const auto wait_until = [this](absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    while (!busy_.empty() && absl::Now() < deadline) {
+      changed_.WaitFor(mutex_, absl::ToChronoNanoseconds(deadline - absl::Now()));
+    }
+  };
   {
     MutexLock lock(mutex_);
     draining_ = true;
     thread_.request_stop();
-    while (!busy_.empty() && absl::Now() < deadline) {
-      changed_.WaitFor(mutex_, absl::ToChronoNanoseconds(deadline - absl::Now()));
-    }
+    // A store that is away by then is away; what is being sent may take the whole time.
+    wait_until(start + timeout / 2);
+    hurry_.request_stop();
+    wait_until(start + timeout);
     thread = std::move(thread_);
   }
   abandon_.request_stop();
@@ -123,32 +138,83 @@ void Runner::Train(const v1::Run& run, Start start, std::stop_token stop) {
   }
   const bool finished = outcome.ok() && *outcome == Outcome::kFinished;
   if (draining && !finished) {
-    BDH_LOG(INFO) << "run waits for the next start of this worker run=" << run.name()
-                  << " error=" << outcome.status().message();
+    BDH_LOG(INFO) << "run waits for the next start of this worker run=" << run.name() << " saved="
+                  << (outcome.ok() ? SavedAs(run.name()) : std::string(outcome.status().message()));
     Release();
     return;
   }
   End(run, outcome);
 }
 
+std::string Runner::SavedAs(const std::string& run) const {
+  const auto record = book_.Find(run);
+  return record.ok() ? record->checkpoint() : "";
+}
+
 void Runner::End(const v1::Run& run, const absl::StatusOr<Outcome>& outcome) {
-  v1::Run::State state = v1::Run::STATE_FINISHED;
-  std::string message;
-  if (outcome.ok()) {
-    if (*outcome == Outcome::kStopped) state = v1::Run::STATE_STOPPED;
-  } else {
-    state = v1::Run::STATE_FAILED;
-    message = std::string(outcome.status().message());
-  }
-  BDH_LOG(INFO) << "run ended run=" << run.name() << " state=" << v1::Run::State_Name(state)
-                << " message=" << message;
+  RunBook::End end{.state = v1::Run::STATE_FINISHED};
+  bool asked = false;
   {
     MutexLock lock(mutex_);
     ending_ = true;
+    asked = stop_asked_;
   }
+  if (outcome.ok()) {
+    if (*outcome == Outcome::kStopped) end.state = v1::Run::STATE_STOPPED;
+  } else {
+    // What is kept is not lost: such a run goes on when the store is back, unless somebody wanted it to stop.
+    const bool kept = kept_.Has(run.name());
+    end.state = kept ? v1::Run::STATE_STOPPED : v1::Run::STATE_FAILED;
+    end.message = std::string(outcome.status().message());
+    end.waits_for_store = kept && !asked && IsTransient(outcome.status());
+  }
+  BDH_LOG(INFO) << "run ended run=" << run.name() << " state=" << v1::Run::State_Name(end.state)
+                << " checkpoint=" << SavedAs(run.name()) << " message=" << end.message;
   // The record first: whoever resumes this run must not find it overwritten by its past.
-  book_.Finish(run.name(), state, message);
+  book_.Finish(run.name(), end);
   Release();
+}
+
+void Runner::BeginDelivering() {
+  deliverer_ = std::jthread([this](std::stop_token stop) { DeliverKept(std::move(stop)); });
+}
+
+void Runner::DeliverKept(std::stop_token stop) {
+  std::set<std::string> refused;  // For good: each is told once.
+  while (!stop.stop_requested()) {
+    const std::vector<std::string> runs = kept_.Runs();
+    std::erase_if(refused, [&](const std::string& name) { return !kept_.Has(name); });
+    for (const std::string& name : runs) {
+      // One that trains delivers by itself.
+      if (refused.contains(name) || name == busy_with()) continue;
+      const absl::Status delivered = DeliverOne(name, stop);
+      if (delivered.ok() || IsTransient(delivered)) continue;
+      BDH_LOG(ERROR) << "kept state is not delivered run=" << name << " error=" << delivered.message();
+      refused.insert(name);
+    }
+    Pause(kDeliveryInterval, stop);
+  }
+}
+
+absl::Status Runner::DeliverOne(const std::string& name, std::stop_token stop) {
+  BDH_ASSIGN_OR_RETURN(const v1::Run run, book_.Find(name));
+  StoreClient store(checkpoint_store_, {.call_timeout = std::min(options_.call_timeout, kProbeTimeout),
+                                        .patience = {},
+                                        .hurry = {},
+                                        .abandon = stop});
+  BDH_RETURN_IF_ERROR(store.Newest(name).status());
+  if (!run.waits_for_store()) {
+    // It was stopped, or has failed since: the state alone.
+    RunSession session(run, book_, store, store, kept_, meters_);
+    return session.Deliver();
+  }
+  // Not while another run trains; the next round asks again.
+  BDH_ASSIGN_OR_RETURN(Reservation place, Reserve(name));
+  BDH_RETURN_IF_ERROR(book_.Reopen(run));
+  BDH_ASSIGN_OR_RETURN(const v1::Run reopened, book_.Find(name));
+  BDH_LOG(INFO) << "the store is back, going on run=" << name;
+  Launch(std::move(place), reopened, Start::kResume);
+  return absl::OkStatus();
 }
 
 absl::Status Runner::WaitForDataLoader(const v1::Run& run, std::stop_token stop) {
@@ -165,31 +231,44 @@ absl::Status Runner::WaitForDataLoader(const v1::Run& run, std::stop_token stop)
   }
 }
 
-absl::StatusOr<Runner::Outcome> Runner::TrainToEnd(const v1::Run& run, Start start, std::stop_token stop) {
-  const bool after_restart = start == Start::kAfterRestart;
-  const absl::Duration patience = options_.patience;
-  StoreClient reader(checkpoint_store_, {.call_timeout = options_.call_timeout,
-                                         .patience = after_restart ? absl::InfiniteDuration() : patience,
-                                         .abandon = stop});
-  StoreClient writer(
-      checkpoint_store_,
-      {.call_timeout = options_.call_timeout, .patience = patience, .abandon = abandon_.get_token()});
-  RunSession session(run, book_, reader, writer, meters_);
-  const auto prepare = [&]() -> absl::StatusOr<std::unique_ptr<training::Trainer>> {
-    std::optional<v1::Checkpoint> newest;
-    if (after_restart) BDH_RETURN_IF_ERROR(WaitForDataLoader(run, stop));
-    if (start != Start::kFresh) {
-      BDH_ASSIGN_OR_RETURN(newest, reader.Newest(run.name()));
-    }
-    BDH_ASSIGN_OR_RETURN(auto trainer, training::Trainer::Create(ToSpec(run.model()),
-                                                                 ToOptions(run.train(), options_.threads)));
-    if (newest) {
-      session.ContinueFrom(*newest);
-      BDH_RETURN_IF_ERROR(trainer->Restore(session));
-    }
-    return trainer;
+absl::StatusOr<std::unique_ptr<training::Trainer>> Runner::Prepare(const v1::Run& run, Start start,
+                                                                   StoreClient& reader, RunSession& session,
+                                                                   std::stop_token stop) {
+  const auto create = [&] {
+    return training::Trainer::Create(ToSpec(run.model()), ToOptions(run.train(), options_.threads));
   };
-  auto trainer = prepare();
+  if (start == Start::kFresh) return create();
+  if (start == Start::kAfterRestart) BDH_RETURN_IF_ERROR(WaitForDataLoader(run, stop));
+  BDH_RETURN_IF_ERROR(session.Deliver());
+  BDH_ASSIGN_OR_RETURN(const std::vector<v1::Checkpoint> checkpoints, reader.ByStep(run.name()));
+  for (const v1::Checkpoint& checkpoint : checkpoints) {
+    BDH_ASSIGN_OR_RETURN(auto trainer, create());
+    session.ContinueFrom(checkpoint);
+    const absl::Status restored = trainer->Restore(session);
+    if (restored.ok()) {
+      BDH_RETURN_IF_ERROR(session.RepairTags(checkpoint));
+      return trainer;
+    }
+    if (!absl::IsOutOfRange(restored) || checkpoint.name() == checkpoints.back().name()) return restored;
+    BDH_LOG(WARNING) << "trying the checkpoint before name=" << checkpoint.name()
+                     << " error=" << restored.message();
+  }
+  return create();
+}
+
+absl::StatusOr<Runner::Outcome> Runner::TrainToEnd(const v1::Run& run, Start start, std::stop_token stop) {
+  const absl::Duration patience = options_.patience;
+  StoreClient reader(checkpoint_store_,
+                     {.call_timeout = options_.call_timeout,
+                      .patience = start == Start::kAfterRestart ? absl::InfiniteDuration() : patience,
+                      .hurry = stop,
+                      .abandon = stop});
+  StoreClient writer(checkpoint_store_, {.call_timeout = options_.call_timeout,
+                                         .patience = patience,
+                                         .hurry = hurry_.get_token(),
+                                         .abandon = abandon_.get_token()});
+  RunSession session(run, book_, reader, writer, kept_, meters_);
+  auto trainer = Prepare(run, start, reader, session, stop);
   if (!trainer.ok() && stop.stop_requested()) return Outcome::kStopped;
   if (!trainer.ok()) return trainer.status();
   book_.UpdateDurably(run.name(), [](v1::Run& record) { record.set_state(v1::Run::STATE_RUNNING); });

@@ -30,14 +30,15 @@ Server::Server(const Options& options)
       data_loader_("bdh-data-loader", options.data_loader, options.listen.credentials,
                    options.listen.max_message_bytes),
       checkpoint_store_("bdh-checkpoint-store", options.checkpoint_store, options.listen.credentials,
-                        options.listen.max_message_bytes) {}
+                        options.listen.max_message_bytes),
+      kept_(options.data_dir) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   auto server = std::unique_ptr<Server>(new Server(options));
   BDH_ASSIGN_OR_RETURN(server->book_, RunBook::Open(options.data_dir));
   const Runner::Options runner{
       .threads = options.threads, .call_timeout = options.call_timeout, .patience = options.patience};
-  server->runner_ = std::make_unique<Runner>(runner, *server->book_, server->data_loader_,
+  server->runner_ = std::make_unique<Runner>(runner, *server->book_, server->kept_, server->data_loader_,
                                              server->checkpoint_store_, server->metrics_);
   const Trainer::Options service{.max_model_bytes = options.max_model_bytes,
                                  .call_timeout = options.call_timeout};
@@ -54,6 +55,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                                             .key_figure = [&trainer] { return trainer.KeyFigure(); }}));
   LogMachine(options.threads);
   server->service_->ResumeAfterRestart();
+  server->runner_->BeginDelivering();
   server->server_->SetReady(true);
   return server;
 }
@@ -78,7 +80,8 @@ Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credenti
           .checkpoint_store = config.mesh().checkpoint_store(),
           .threads = mine.threads(),
           .max_model_bytes = mine.max_model_bytes(),
-          .call_timeout = absl::Seconds(config.mesh().call_timeout_seconds())};
+          .call_timeout = absl::Seconds(config.mesh().call_timeout_seconds()),
+          .patience = absl::Seconds(mine.patience_seconds())};
 }
 
 }  // namespace bdh::trainer_worker

@@ -14,6 +14,7 @@
 #include "bdh/mesh/server.h"
 #include "bdh/telemetry/metrics.h"
 #include "bdh/v1/config.pb.h"
+#include "services/trainer_worker/kept_states.h"
 
 namespace bdh::trainer_worker {
 
@@ -55,6 +56,7 @@ class Server : public mesh::Daemon {
   const mesh::Peer data_loader_;
   const mesh::Peer checkpoint_store_;
   std::unique_ptr<RunBook> book_;
+  const KeptStates kept_;
   std::unique_ptr<Runner> runner_;
   std::unique_ptr<Trainer> service_;
   std::unique_ptr<mesh::Server> server_;

@@ -6,12 +6,17 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <filesystem>
 #include <functional>
+#include <limits>
 #include <map>
 #include <thread>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "bdh/base/file.h"
 #include "bdh/config/config.h"
 #include "bdh/mesh/grpc_status.h"
 #include "bdh/testing/status_matchers.h"
@@ -180,6 +185,54 @@ class TrainerServerTest : public testing::Test {
     return losses;
   }
 
+  void RestartTrainerWithPatience(absl::Duration patience) {
+    patience_ = patience;
+    trainer_.reset();
+    StartTrainer();
+  }
+  // Where the worker keeps what the store did not take.
+  std::string Kept(const std::string& run) const {
+    return absl::StrFormat("%s/trainer/kept/%s.safetensors", folder_.path(), run);
+  }
+  // Through ends that are none, because the run goes on when the store is back.
+  v1::Run WaitUntilFinished(const std::string& name, std::map<int64_t, double>* losses) {
+    v1::Run run;
+    while (run.state() != v1::Run::STATE_FINISHED && run.state() != v1::Run::STATE_FAILED) {
+      run = WaitUntilOver(name, losses);
+    }
+    return run;
+  }
+  // Copies a checkpoint in the store; a weight of the copy is not a number.
+  void PutSpoiled(const std::string& from, const std::string& to, int64_t step) {
+    const auto stub = v1::CheckpointStoreService::NewStub(store_peer_->channel());
+    v1::GetCheckpointRequest get;
+    get.set_reference(from);
+    const auto read_context = store_peer_->NewContext(kTimeout),
+               write_context = store_peer_->NewContext(kTimeout);
+    const auto reader = stub->GetCheckpoint(read_context.get(), get);
+    v1::PutCheckpointResponse put;
+    const auto writer = stub->PutCheckpoint(write_context.get(), &put);
+    v1::GetCheckpointResponse got;
+    while (reader->Read(&got)) {
+      v1::PutCheckpointRequest request;
+      if (got.has_checkpoint()) {
+        *request.mutable_checkpoint() = got.checkpoint();
+        request.mutable_checkpoint()->set_name(to);
+        request.mutable_checkpoint()->set_step(step);
+      } else {
+        *request.mutable_chunk() = got.chunk();
+        const float nan = std::numeric_limits<float>::quiet_NaN();
+        std::string& data = *request.mutable_chunk()->mutable_data();
+        if (got.chunk().tensor() == "encoder") std::memcpy(data.data(), &nan, sizeof(nan));
+        if (got.chunk().tensor() == "optimizer/step") std::memcpy(data.data(), &step, sizeof(step));
+      }
+      ASSERT_TRUE(writer->Write(request));
+    }
+    BDH_ASSERT_OK(store_peer_->Outcome(reader->Finish()));
+    writer->WritesDone();
+    BDH_ASSERT_OK(store_peer_->Outcome(writer->Finish()));
+  }
+
   TempDirectory folder_;
   absl::Duration patience_ = absl::Seconds(30);
   std::string loader_address_, store_address_;
@@ -301,6 +354,117 @@ TEST_F(TrainerServerTest, ALoaderThatStaysAwayEndsTheRunWithItsStateSaved) {
   EXPECT_TRUE(absl::StrContains(run.message(), "saved at step")) << run.message();
   BDH_ASSERT_OK_AND_ASSIGN(const v1::Checkpoint checkpoint, Describe("lonely/latest"));
   EXPECT_EQ(checkpoint.step(), run.progress().step());
+}
+
+TEST_F(TrainerServerTest, AStoreThatStaysAwayLeavesTheStateHereAndTheRunGoesOnWhenItIsBack) {
+  v1::StartRunRequest request = Request("waiting", 60);
+  request.mutable_train()->set_checkpoint_interval(20);
+  const auto uninterrupted = UninterruptedLosses(request);
+  RestartTrainerWithPatience(absl::Milliseconds(300));
+  std::map<int64_t, double> losses;
+  BDH_ASSERT_OK(Start(request));
+  WaitForStep("waiting", 1);
+  store_.reset();
+  const v1::Run away = WaitUntilOver("waiting", &losses);
+  EXPECT_EQ(away.state(), v1::Run::STATE_STOPPED);
+  EXPECT_TRUE(away.waits_for_store());
+  EXPECT_TRUE(absl::StrContains(away.message(), "bdh-checkpoint-store")) << away.message();
+  EXPECT_TRUE(absl::StrContains(away.message(), "it is kept in " + Kept("waiting"))) << away.message();
+  EXPECT_TRUE(std::filesystem::exists(Kept("waiting")));
+  // Told to, it tries, and what is kept stays kept.
+  BDH_ASSERT_OK(Resume("waiting"));
+  EXPECT_EQ(WaitUntilOver("waiting", &losses).state(), v1::Run::STATE_STOPPED);
+  EXPECT_TRUE(std::filesystem::exists(Kept("waiting")));
+  // Also across a restart of the worker.
+  RestartTrainerWithPatience(absl::Milliseconds(300));
+  StartStore(store_address_);
+  EXPECT_EQ(WaitUntilFinished("waiting", &losses).checkpoint(), "runs/waiting/steps/60");
+  EXPECT_FALSE(std::filesystem::exists(Kept("waiting")));
+  EXPECT_GE(losses.size(), 40u);
+  for (const auto& [step, loss] : losses) EXPECT_EQ(loss, uninterrupted.at(step)) << "step " << step;
+  BDH_ASSERT_OK_AND_ASSIGN(const v1::Checkpoint latest, Describe("waiting/latest"));
+  EXPECT_EQ(latest.step(), 60);
+}
+
+TEST_F(TrainerServerTest, ADrainWithoutAStoreKeepsTheStateHere) {
+  v1::StartRunRequest request = Request("drained", 150);
+  const auto uninterrupted = UninterruptedLosses(request);
+  BDH_ASSERT_OK(Start(request));
+  WaitForStep("drained", 5);
+  store_.reset();
+  std::map<int64_t, double> losses;
+  trainer_->Drain(absl::Milliseconds(500));
+  trainer_.reset();
+  EXPECT_TRUE(std::filesystem::exists(Kept("drained")));
+  StartTrainer();
+  StartStore(store_address_);
+  EXPECT_EQ(WaitUntilOver("drained", &losses).state(), v1::Run::STATE_FINISHED);
+  ASSERT_LT(losses.size(), uninterrupted.size()) << "it did not begin anew";
+  for (const auto& [step, loss] : losses) EXPECT_EQ(loss, uninterrupted.at(step)) << "step " << step;
+}
+
+TEST_F(TrainerServerTest, ARunThatWasToldToStopWithoutAStoreIsDeliveredAndStaysStopped) {
+  RestartTrainerWithPatience(absl::Milliseconds(300));
+  BDH_ASSERT_OK(Start(Request("ended", 1000000)));
+  WaitForStep("ended", 3);
+  store_.reset();
+  BDH_ASSERT_OK_AND_ASSIGN(const v1::Run run, Stop("ended"));
+  EXPECT_EQ(run.state(), v1::Run::STATE_STOPPED);
+  EXPECT_FALSE(run.waits_for_store());
+  EXPECT_TRUE(absl::StrContains(run.message(), "it is kept in")) << run.message();
+  StartStore(store_address_);
+  while (std::filesystem::exists(Kept("ended"))) absl::SleepFor(absl::Milliseconds(20));
+  BDH_ASSERT_OK_AND_ASSIGN(const v1::Checkpoint latest, Describe("ended/latest"));
+  EXPECT_EQ(latest.step(), run.progress().step());
+  EXPECT_EQ(WaitUntilOver("ended").state(), v1::Run::STATE_STOPPED);
+}
+
+TEST_F(TrainerServerTest, AStateThatCannotBeKeptEitherIsASentence) {
+  BDH_ASSERT_OK(WriteFileAtomically(folder_.path() + "/trainer/kept", "in the way of the folder"));
+  RestartTrainerWithPatience(absl::Milliseconds(300));
+  BDH_ASSERT_OK(Start(Request("unlucky", 1000000)));
+  WaitForStep("unlucky", 3);
+  store_.reset();
+  BDH_ASSERT_OK_AND_ASSIGN(const v1::Run run, Stop("unlucky"));
+  EXPECT_EQ(run.state(), v1::Run::STATE_FAILED);
+  EXPECT_TRUE(absl::StrContains(run.message(), "it could not be kept on this disk either")) << run.message();
+}
+
+TEST_F(TrainerServerTest, ADamagedStateIsNotTakenForOne) {
+  BDH_ASSERT_OK(Start(Request("damaged", 5)));
+  WaitUntilOver("damaged");
+  BDH_ASSERT_OK(MakeDirectories(folder_.path() + "/trainer/kept"));
+  BDH_ASSERT_OK(WriteFileAtomically(Kept("damaged"), "no tensors"));
+  v1::StartRunRequest request;
+  request.set_name("damaged");
+  request.set_resume(true);
+  request.mutable_train()->set_max_steps(7);
+  BDH_ASSERT_OK(Start(request));
+  const v1::Run run = WaitUntilOver("damaged");
+  EXPECT_EQ(run.state(), v1::Run::STATE_STOPPED);
+  EXPECT_TRUE(absl::StrContains(run.message(), "move it away to go on")) << run.message();
+  ASSERT_TRUE(std::filesystem::remove(Kept("damaged")));
+  BDH_ASSERT_OK(Start(request));
+  EXPECT_EQ(WaitUntilOver("damaged").state(), v1::Run::STATE_FINISHED);
+}
+
+TEST_F(TrainerServerTest, ACheckpointThatIsNotFiniteIsPassedOver) {
+  v1::StartRunRequest request = Request("diverged", 20);
+  request.mutable_train()->set_checkpoint_interval(10);
+  BDH_ASSERT_OK(Start(request));
+  WaitUntilOver("diverged");
+  // As a version that did not look might have saved it.
+  PutSpoiled("runs/diverged/steps/20", "runs/diverged/steps/21", 21);
+  v1::StartRunRequest more;
+  more.set_name("diverged");
+  more.set_resume(true);
+  more.mutable_train()->set_max_steps(25);
+  BDH_ASSERT_OK(Start(more));
+  std::map<int64_t, double> losses;
+  const v1::Run run = WaitUntilOver("diverged", &losses);
+  EXPECT_EQ(run.state(), v1::Run::STATE_FINISHED) << run.message();
+  EXPECT_EQ(run.checkpoint(), "runs/diverged/steps/25");
+  EXPECT_TRUE(losses.contains(21)) << "trained anew";
 }
 
 TEST_F(TrainerServerTest, ARunOfALostWorkerResumesFromTheStore) {

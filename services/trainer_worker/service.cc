@@ -86,8 +86,8 @@ void Trainer::ResumeAfterRestart() {
                     << " step=" << run.progress().step();
       runner_.Launch(*std::move(place), run, Runner::Start::kAfterRestart);
     } else {
-      book_.Finish(run.name(), v1::Run::STATE_STOPPED,
-                   "the worker was restarted and went on with another run");
+      book_.Finish(run.name(), {.state = v1::Run::STATE_STOPPED,
+                                .message = "the worker was restarted and went on with another run"});
     }
   }
 }

@@ -83,14 +83,6 @@ absl::Status CheckHeader(const v1::Checkpoint& checkpoint, std::span<const train
   return training::CheckFits(tensors, stored);
 }
 
-std::optional<v1::Checkpoint> HighestStep(const v1::ListCheckpointsResponse& page) {
-  std::optional<v1::Checkpoint> newest;
-  for (const v1::Checkpoint& checkpoint : page.checkpoints()) {
-    if (!newest || checkpoint.step() > newest->step()) newest = checkpoint;
-  }
-  return newest;
-}
-
 }  // namespace
 
 StoreClient::StoreClient(const mesh::Peer& store, Options options)
@@ -104,7 +96,7 @@ absl::Status StoreClient::Retry(std::string_view doing, const std::function<absl
     const absl::Status status = attempt();
     if (status.ok() || !IsTransient(status)) return status;
     BDH_LOG(WARNING) << doing << " failed, trying again error=" << status.message();
-    if (!backoff.Wait(options_.abandon)) return status;
+    if (options_.abandon.stop_requested() || !backoff.Wait(options_.hurry)) return status;
   }
 }
 
@@ -167,18 +159,25 @@ absl::StatusOr<v1::Checkpoint> StoreClient::GetOnce(const std::string& reference
   return checkpoint;
 }
 
-absl::StatusOr<std::optional<v1::Checkpoint>> StoreClient::Newest(const std::string& run) {
+absl::StatusOr<std::vector<v1::Checkpoint>> StoreClient::ByStep(const std::string& run) {
   v1::ListCheckpointsRequest request;
   request.set_run(run);
   request.set_page_size(kPageSize);  // Newest first, so the highest step is on the first page.
-  std::optional<v1::Checkpoint> newest;
+  std::vector<v1::Checkpoint> checkpoints;
   BDH_RETURN_IF_ERROR(Retry("list checkpoints", [&]() -> absl::Status {
     BDH_ASSIGN_OR_RETURN(const auto page,
                          store_.Call(*stub_, &Stub::ListCheckpoints, request, options_.call_timeout));
-    newest = HighestStep(page);
+    checkpoints.assign(page.checkpoints().begin(), page.checkpoints().end());
     return absl::OkStatus();
   }));
-  return newest;
+  std::stable_sort(checkpoints.begin(), checkpoints.end(),
+                   [](const auto& a, const auto& b) { return a.step() > b.step(); });
+  return checkpoints;
+}
+
+absl::StatusOr<std::optional<v1::Checkpoint>> StoreClient::Newest(const std::string& run) {
+  BDH_ASSIGN_OR_RETURN(const std::vector<v1::Checkpoint> checkpoints, ByStep(run));
+  return checkpoints.empty() ? std::nullopt : std::optional(checkpoints.front());
 }
 
 absl::StatusOr<std::optional<v1::Checkpoint>> StoreClient::Describe(const std::string& reference) {

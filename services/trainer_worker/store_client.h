@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -24,7 +25,9 @@ class StoreClient {
     absl::Duration call_timeout = absl::Seconds(10);
     // How long the store may be away before a call fails.
     absl::Duration patience = absl::Minutes(2);
-    // Requested: give up at once.
+    // Requested: try no more.
+    std::stop_token hurry = {};
+    // Requested: end what is under way too.
     std::stop_token abandon = {};
   };
 
@@ -38,7 +41,9 @@ class StoreClient {
   absl::StatusOr<v1::Checkpoint> Get(const std::string& reference,
                                      std::span<const training::MutableTensor> tensors);
 
-  // The checkpoint of `run` with the highest step, without tensors; none if there is none.
+  // The newest checkpoints of `run`, up to a thousand, the highest step first, without tensors.
+  absl::StatusOr<std::vector<v1::Checkpoint>> ByStep(const std::string& run);
+  // The first of them; none if there is none.
   absl::StatusOr<std::optional<v1::Checkpoint>> Newest(const std::string& run);
 
   // Without tensors' sizes mattering: what `reference` points to, or none.

@@ -129,7 +129,7 @@ TEST_F(MeshE2E, EveryListShowsWhatWasMade) {
   EXPECT_EQ(run.at("name"), "first");
   EXPECT_EQ(run.at("state"), "finished");
   EXPECT_LT(run.at("progress").at("train_loss").get<double>(),
-            5.6);  // ln 256 is 5.5: it has learnt something.
+            5.5);  // ln 256 is 5.545: it has learnt something.
   const Json checkpoints = mesh_->OkJson({"ckpt", "ls", "--run", "first"}).at("checkpoints");
   ASSERT_EQ(checkpoints.size(), 2u);
   EXPECT_EQ(checkpoints.at(0).at("name"), "runs/first/steps/20");
@@ -240,6 +240,7 @@ TEST_F(MeshE2E, AWrongTokenIsRefusedWithASentence) {
   const Outcome outcome = Execute(mesh_->BdhctlAnywhere({"data", "ls", "--config", file}));
   EXPECT_EQ(outcome.exit_code, 3);
   EXPECT_THAT(outcome.err, HasSubstr("does not accept this mesh token"));
+  EXPECT_EQ(Execute(mesh_->BdhctlAnywhere({"status", "--config", file})).exit_code, 3);
 }
 
 TEST_F(MeshE2E, AMeshElsewhereIsReachedByItsConfiguration) {

@@ -67,6 +67,10 @@ void Subprocess::Signal(int signal_number) const {
   if (pid_ > 0) kill(pid_, signal_number);
 }
 
+std::string Subprocess::Printed() const {
+  return ReadAll(folder_ + "/out");
+}
+
 Outcome Subprocess::Wait(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   int status = 0;

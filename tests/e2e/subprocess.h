@@ -32,6 +32,8 @@ class Subprocess {
 
   pid_t pid() const { return pid_; }
   void Signal(int signal_number) const;
+  // What it has printed so far.
+  std::string Printed() const;
   // Waits for its end; kills it when that takes longer, and says so in `err`.
   Outcome Wait(absl::Duration timeout);
 

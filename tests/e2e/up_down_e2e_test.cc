@@ -121,7 +121,7 @@ TEST_F(UpDownE2E, AnUnknownKeyIsNamedWithItsPlace) {
 
 TEST_F(UpDownE2E, AnOpenGatewayWithoutKeysIsRefusedByTheGatewayAndNobodyIsLeft) {
   const Outcome outcome = mesh_.Up({"--set", "gateway.http_listen=0.0.0.0:0"});
-  EXPECT_NE(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_THAT(outcome.err, HasSubstr("bdh-gateway could not start"));
   EXPECT_THAT(outcome.err, HasSubstr("api_keys"));
   EXPECT_TRUE(mesh_.Processes().empty());

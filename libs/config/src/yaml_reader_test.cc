@@ -125,7 +125,7 @@ TEST(ReadYaml, UnknownKeysNameTheNearestKnownOne) {
        "mlp_internal_dim_multiplier, vocab_size, dropout"},
       {"\"a\\nb\": 3",
        "f.yaml:1:1: a\\nb: unknown key; known here: mesh, data_loader, trainer_worker, checkpoint_store, "
-       "inference, gateway, model, train"},
+       "inference, gateway, model, train, supervisor"},
   });
 }
 

@@ -1,10 +1,6 @@
 #include "bdh/mesh/daemon.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -22,11 +18,14 @@
 #include "bdh/base/version.h"
 #include "bdh/config/config.h"
 #include "grpc_log.h"
+#include "stop_signals.h"
 
 namespace bdh::mesh {
 namespace {
 
-constexpr int kExitFailed = 1, kExitUsage = 2, kExitForced = 3;
+constexpr int kExitFailed = 1, kExitUsage = 2, kExitForced = 3, kExitOverdue = 4;
+// After drain_timeout: to end what was cut off, and to close files.
+constexpr absl::Duration kLeaveGrace = absl::Seconds(3);
 
 struct Flags {
   config::LoadOptions config;
@@ -35,48 +34,12 @@ struct Flags {
   std::string log_format, log_levels;
 };
 
-// Blocks SIGTERM and SIGINT in this thread and, by inheritance, in all threads made after.
-sigset_t BlockStopSignals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  signal(SIGPIPE, SIG_IGN);  // A peer that goes away is an error of its socket, not the end of the daemon.
-  return signals;
-}
-
 // As many as the system lets us have: gRPC stops accepting for good when descriptors run out.
 void RaiseFileLimit() {
   rlimit files{};
   if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
   files.rlim_cur = files.rlim_max;
   setrlimit(RLIMIT_NOFILE, &files);
-}
-
-// Returns when `parent` is gone. A pidfd, not PR_SET_PDEATHSIG: that one fires when the parent's *thread*
-// ends. Where the kernel has no pidfd, asking once a second will do.
-void WaitForDeath(pid_t parent) {
-  const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, parent, 0));
-  if (descriptor < 0) {
-    while (kill(parent, 0) == 0 || errno == EPERM) std::this_thread::sleep_for(std::chrono::seconds(1));
-    return;
-  }
-  pollfd watched{descriptor, POLLIN, 0};
-  while (poll(&watched, 1, -1) < 0) {
-  }
-  close(descriptor);
-}
-
-// A mesh whose supervisor was killed drains instead of staying behind, after `delay`.
-void FollowParent(pid_t parent, absl::Duration delay) {
-  std::thread([parent, delay] {
-    WaitForDeath(parent);
-    BDH_LOG(WARNING) << "supervisor is gone, draining pid=" << parent
-                     << " delay=" << absl::FormatDuration(delay);
-    absl::SleepFor(delay);
-    kill(getpid(), SIGTERM);
-  }).detach();
 }
 
 // The supervisor's pid, or 0 when nobody supervises.
@@ -94,17 +57,15 @@ absl::Status WriteReadyFile(const std::string& path, const Daemon& daemon) {
   return WriteFileAtomically(path, ready.dump() + "\n");
 }
 
-// Waits for the first signal and drains. A second one ends the process at once, except SIGTERM under a
-// supervisor: after its death everybody may be told twice, and what is being saved must be saved.
-void DrainOnSignal(Daemon& daemon, sigset_t signals, absl::Duration timeout, bool supervised) {
-  int signal_number = 0;
-  sigwait(&signals, &signal_number);
-  BDH_LOG(INFO) << "draining signal=" << signal_number << " timeout=" << absl::FormatDuration(timeout);
-  if (supervised) sigdelset(&signals, SIGTERM);
-  std::thread([signals] {
-    int again = 0;
-    sigwait(&signals, &again);
-    _exit(kExitForced);
+// Drains, and ends the process if that does not come to its end: what stays behind then is what a daemon that
+// was killed leaves, which every one can start from.
+void DrainWithin(Daemon& daemon, absl::Duration timeout, const std::string& reason) {
+  BDH_LOG(INFO) << "draining reason=" << reason << " timeout=" << absl::FormatDuration(timeout);
+  std::thread([timeout] {
+    absl::SleepFor(timeout + kLeaveGrace);
+    BDH_LOG(ERROR) << "the drain is overdue, leaving without its end timeout="
+                   << absl::FormatDuration(timeout);
+    _exit(kExitOverdue);
   }).detach();
   daemon.Drain(timeout);
 }
@@ -114,8 +75,9 @@ int Fail(const DaemonSpec& spec, const absl::Status& status, int code) {
   return code;
 }
 
-int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& ready_file,
-          const sigset_t& signals) {
+int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& ready_file) {
+  // For ever: its thread answers signals until the process ends.
+  static StopSignals& signals = *new StopSignals(kExitForced);
   const auto credentials = Credentials::Load(config.mesh(), spec.name);
   if (!credentials.ok()) return Fail(spec, credentials.status(), kExitUsage);
   auto daemon = spec.start(config, *credentials);
@@ -130,8 +92,8 @@ int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& r
   }
   const absl::Duration drain = absl::Seconds(config.mesh().drain_timeout_seconds());
   const pid_t supervisor = SupervisorPid();
-  if (supervisor != 0) FollowParent(supervisor, spec.leaves_last ? drain : absl::ZeroDuration());
-  DrainOnSignal(**daemon, signals, drain, supervisor != 0);
+  if (supervisor != 0) signals.FollowParent(supervisor, spec.leaves_last ? drain : absl::ZeroDuration());
+  DrainWithin(**daemon, drain, signals.Wait());
   daemon->reset();
   BDH_LOG(INFO) << "left daemon=" << spec.name;
   return 0;
@@ -140,7 +102,7 @@ int Serve(const DaemonSpec& spec, const v1::Config& config, const std::string& r
 }  // namespace
 
 int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
-  const sigset_t signals = BlockStopSignals();
+  StopSignals::Install();
   RouteGrpcLog();
   RaiseFileLimit();
   CLI::App app(spec.summary, spec.name);
@@ -167,7 +129,8 @@ int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
   app.footer(
       "Variables BDH_SECTION_KEY override the file, --set overrides both.\n"
       "SIGTERM drains within mesh.drain_timeout_seconds; a second one leaves at once.\n"
-      "Exit codes: 0 drained, 1 could not start, 2 bad flags or configuration, 3 forced to leave.");
+      "Exit codes: 0 drained, 1 could not start, 2 bad flags or configuration, 3 left at once, 4 drained too "
+      "slowly.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -187,7 +150,7 @@ int RunDaemon(int argc, char** argv, const DaemonSpec& spec) {
   if (const auto status = SetLogLevels(config->mesh().log().levels()); !status.ok()) {
     return Fail(spec, Annotate(status, "mesh.log.levels"), kExitUsage);
   }
-  return Serve(spec, *config, flags.ready_file, signals);
+  return Serve(spec, *config, flags.ready_file);
 }
 
 }  // namespace bdh::mesh

@@ -190,6 +190,10 @@ absl::StatusOr<Store::Audit> Store::Check() const {
   return CheckEverything(impl_->database(), impl_->catalog);
 }
 
+absl::Status Store::Flush() {
+  return impl_->database().Flush();
+}
+
 void Store::Reclaim() {
   impl_->reclaimer.Request();
   impl_->reclaimer.Wait();

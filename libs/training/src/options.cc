@@ -11,6 +11,11 @@
 namespace bdh::training {
 namespace {
 
+// Where a gradient's mean square underflows float32 to 0, AdamW divides its mean by eps alone: with any
+// smaller one, such a gradient would move a weight further than the learning rate says, and 0 by 0 is not a
+// number.
+constexpr double kLeastAdamEps = 1e-16;
+
 absl::Status WantAtLeast(const char* field, int64_t value, int64_t least) {
   if (value >= least) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrFormat("%s is %d; want at least %d", field, value, least));
@@ -41,7 +46,7 @@ absl::Status Validate(const Options& options) {
   BDH_RETURN_IF_ERROR(WantWithin("weight_decay", options.weight_decay, 0, 10));
   BDH_RETURN_IF_ERROR(WantWithin("beta1", options.beta1, 0, 0.999999));
   BDH_RETURN_IF_ERROR(WantWithin("beta2", options.beta2, 0, 0.9999999));
-  BDH_RETURN_IF_ERROR(WantWithin("adam_eps", options.adam_eps, 0, 1));
+  BDH_RETURN_IF_ERROR(WantWithin("adam_eps", options.adam_eps, kLeastAdamEps, 1));
   BDH_RETURN_IF_ERROR(WantWithin("grad_clip", options.grad_clip, 0, 1e30));
   if (options.schedule == Schedule::kConstant) return absl::OkStatus();
   if (options.warmup_steps >= options.max_steps) {

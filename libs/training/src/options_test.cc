@@ -69,6 +69,8 @@ TEST(ValidateOptions, NamesTheField) {
   ExpectRefused({.beta1 = 1}, "beta1");
   ExpectRefused({.beta2 = 1}, "beta2");
   ExpectRefused({.adam_eps = -1}, "adam_eps");
+  ExpectRefused({.adam_eps = 0}, "adam_eps");
+  BDH_EXPECT_OK(Validate({.adam_eps = 1e-16}));
   ExpectRefused({.grad_clip = -1}, "grad_clip");
   ExpectRefused({.eval_interval = -1}, "eval_interval");
   ExpectRefused({.eval_batches = 0}, "eval_batches");

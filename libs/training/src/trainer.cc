@@ -1,5 +1,7 @@
 #include "bdh/training/trainer.h"
 
+#include <atomic>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -21,6 +23,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 constexpr double kNone = std::numeric_limits<double>::infinity();
+constexpr char kLossWindowName[] = "trainer/loss_window";  // Sum and count since the last report.
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -54,6 +57,14 @@ BasicTensor<Byte> View(std::string name, const torch::Tensor& tensor) {
           .dtype = TypeOf(tensor),
           .shape = tensor.sizes().vec(),
           .bytes = {static_cast<Byte*>(tensor.data_ptr()), tensor.nbytes()}};
+}
+
+// No branch, so that it runs at the speed of memory.
+bool AllFinite(std::span<const float> numbers) {
+  constexpr uint32_t kExponent = 0x7f800000;  // All ones: infinite, or not a number.
+  uint32_t bad = 0;
+  for (const float number : numbers) bad |= (std::bit_cast<uint32_t>(number) & kExponent) == kExponent;
+  return bad == 0;
 }
 
 std::string FirstLine(std::string_view text) {
@@ -124,6 +135,8 @@ class Trainer::Impl {
   absl::StatusOr<bool> Evaluate(const World& world, std::stop_token stop);
   absl::StatusOr<bool> AfterStep(const World& world, std::stop_token stop);
   absl::Status Save(CheckpointSink& sink, bool has_validation);
+  // The first weight or moment that is not a finite number, by name; empty when there is none.
+  std::string NotFinite();
   void Report(Observer& observer, bool report);
   double SecondsLeft() const;
   bool IsDue(int64_t interval) const { return interval > 0 && step_ % interval == 0; }
@@ -134,8 +147,9 @@ class Trainer::Impl {
   const spec::ModelConfig config_;
   const Options options_;
   std::unique_ptr<SharedModel> model_;
-  std::map<std::string, Moments> moments_;               // By the parameter's name.
-  torch::Tensor step_tensor_, generator_, best_losses_;  // As checkpoints hold them; see State.
+  std::map<std::string, Moments> moments_;  // By the parameter's name.
+  // As checkpoints hold them; see State.
+  torch::Tensor step_tensor_, generator_, best_losses_, loss_window_;
 
   int64_t step_ = 0;
   int64_t saved_step_ = -1;
@@ -161,6 +175,7 @@ Trainer::Impl::Impl(const spec::ModelConfig& config, const Options& options)
   generator_ = at::detail::getDefaultCPUGenerator().get_state().clone();
   step_tensor_ = torch::zeros({}, torch::kInt64);
   best_losses_ = torch::full({2}, kNone, torch::kFloat64);
+  loss_window_ = torch::zeros({2}, torch::kFloat64);
   progress_.max_steps = options.max_steps;
 }
 
@@ -178,11 +193,34 @@ std::vector<BasicTensor<Byte>> Trainer::Impl::State() const {
   state.push_back(View<Byte>("optimizer/step", step_tensor_));
   state.push_back(View<Byte>("trainer/rng", generator_));
   state.push_back(View<Byte>("trainer/best_losses", best_losses_));
+  state.push_back(View<Byte>(kLossWindowName, loss_window_));
   return state;
 }
 
+std::string Trainer::Impl::NotFinite() {
+  std::atomic<const std::string*> found = nullptr;
+  model_->ForSlices([&](SharedModel::Parameter& parameter, int64_t begin, int64_t end) {
+    const Moments& moments = moments_.at(parameter.name);
+    for (const torch::Tensor& tensor : {parameter.weight, moments.exp_avg, moments.exp_avg_sq}) {
+      if (!AllFinite(Floats(tensor, begin, end))) found = &parameter.name;
+    }
+  });
+  return found == nullptr ? "" : *found.load();
+}
+
 absl::Status Trainer::Impl::Restore(CheckpointSource& source) {
-  BDH_ASSIGN_OR_RETURN(const CheckpointFacts facts, source.Load(State<std::byte>()));
+  std::vector<MutableTensor> state = State<std::byte>();
+  absl::StatusOr<CheckpointFacts> loaded = source.Load(state);
+  if (absl::IsInvalidArgument(loaded.status()) && state.back().name == kLossWindowName) {
+    // Version 0.1 did not write it; a report in the middle is then the mean of fewer steps.
+    state.pop_back();
+    loaded = source.Load(state);
+  }
+  BDH_ASSIGN_OR_RETURN(const CheckpointFacts facts, std::move(loaded));
+  if (const std::string name = NotFinite(); !name.empty()) {
+    return absl::OutOfRangeError(absl::StrFormat(
+        "the checkpoint of step %d holds numbers of %s that are not finite", facts.step, name));
+  }
   return Guarded("restore the generator", [&] {
     at::Generator generator = at::detail::getDefaultCPUGenerator();
     generator.set_state(generator_);
@@ -190,6 +228,8 @@ absl::Status Trainer::Impl::Restore(CheckpointSource& source) {
     tokens_seen_ = facts.tokens_seen;
     best_loss_ = best_losses_[0].item<double>();
     best_saved_loss_ = best_losses_[1].item<double>();
+    loss_sum_ = loss_window_[0].item<double>();
+    loss_count_ = static_cast<int64_t>(loss_window_[1].item<double>());
     if (step_ != facts.step) {
       return absl::DataLossError(
           absl::StrFormat("the checkpoint says step %d and its optimizer/step says %d", facts.step, step_));
@@ -254,9 +294,9 @@ absl::StatusOr<bool> Trainer::Impl::Step(const World& world, std::stop_token sto
   if (!batch.ok()) {
     return Rescue(world, Annotate(batch.status(), absl::StrFormat("read the batch of step %d", step_)));
   }
-  BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
   double loss = 0;
-  BDH_RETURN_IF_ERROR(Guarded("training step", [&] {
+  BDH_RETURN_IF_ERROR(Guarded("training step", [&]() -> absl::Status {
+    BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
     loss = model_->LossAndGradients(tokens);
     return Update(loss);
   }));
@@ -287,8 +327,8 @@ absl::StatusOr<bool> Trainer::Impl::Evaluate(const World& world, std::stop_token
       Report(world.observer, true);  // The step before was not told yet.
       return Rescue(world, Annotate(batch.status(), "read a batch of validation"));
     }
-    BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
-    BDH_RETURN_IF_ERROR(Guarded("validation", [&] {
+    BDH_RETURN_IF_ERROR(Guarded("validation", [&]() -> absl::Status {
+      BDH_ASSIGN_OR_RETURN(const torch::Tensor tokens, ToTensor(*batch));
       sum += model_->Loss(tokens);
       return absl::OkStatus();
     }));
@@ -308,6 +348,14 @@ absl::StatusOr<bool> Trainer::Impl::Evaluate(const World& world, std::stop_token
 
 absl::Status Trainer::Impl::Save(CheckpointSink& sink, bool has_validation) {
   if (saved_step_ == step_) return absl::OkStatus();
+  if (const std::string name = NotFinite(); !name.empty()) {
+    // The loss may be fine all the same, where the data does not reach what has gone wrong.
+    return absl::InternalError(
+        absl::StrFormat("after step %d numbers of %s are not finite, so this state was not saved; the newest "
+                        "checkpoint is good. A "
+                        "lower train.learning_rate, more train.warmup_steps or train.grad_clip: 1 may help",
+                        step_, name));
+  }
   CheckpointFacts facts{.step = step_, .tokens_seen = tokens_seen_};
   if (step_ > 0) facts.train_loss = loss_count_ > 0 ? loss_sum_ / loss_count_ : progress_.train_loss;
   if (evaluated_step_ == step_) facts.validation_loss = progress_.validation_loss;
@@ -319,6 +367,8 @@ absl::Status Trainer::Impl::Save(CheckpointSink& sink, bool has_validation) {
   generator_.copy_(at::detail::getDefaultCPUGenerator().get_state());
   best_losses_[0] = best_loss_;
   best_losses_[1] = best_saved;
+  loss_window_[0] = loss_sum_;
+  loss_window_[1] = static_cast<double>(loss_count_);
   BDH_RETURN_IF_ERROR(Annotate(sink.Save(facts, State<const std::byte>()),
                                absl::StrFormat("save the checkpoint of step %d", step_)));
   saved_step_ = step_;
@@ -387,11 +437,12 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const spec::ModelConfig
 }
 
 absl::Status Trainer::Restore(CheckpointSource& source) {
-  return impl_->Restore(source);
+  return Guarded("restore the checkpoint", [&] { return impl_->Restore(source); });
 }
 
 absl::StatusOr<Trainer::Outcome> Trainer::Run(const World& world, std::stop_token stop) {
-  return impl_->Run(world, std::move(stop));
+  // Whatever throws, wherever, ends the run and not the process.
+  return Guarded("train", [&] { return impl_->Run(world, std::move(stop)); });
 }
 
 int64_t Trainer::step() const {

@@ -46,14 +46,14 @@ class Counting : public BatchSource {
     Batch batch{.rows = kOptions.batch_size, .columns = kOptions.block_size + 1};
     for (int64_t row = 0; row < batch.rows; ++row) {
       for (int64_t column = 0; column < batch.columns; ++column) {
-        batch.tokens.push_back((step * 7 + row * 11 + column + token_offset) % kModel.vocab_size);
+        batch.tokens.push_back((step * 7 + row * 11 + column + token_offset) % token_modulus);
       }
     }
     if (token_at_end >= 0) batch.tokens.back() = token_at_end;
     return batch;
   }
   std::function<void(int64_t)> on_read;
-  int64_t fail_at = -1, token_offset = 0, token_at_end = -1;
+  int64_t fail_at = -1, token_offset = 0, token_at_end = -1, token_modulus = kModel.vocab_size;
 };
 
 // Keeps the newest checkpoint in memory and gives it back.
@@ -82,6 +82,9 @@ class Memory : public CheckpointSink, public CheckpointSource {
     return names;
   }
   std::vector<std::byte>& bytes(const std::string& name) { return bytes_[name]; }
+  void Drop(const std::string& name) {
+    std::erase_if(tensors_, [&](const Tensor& tensor) { return tensor.name == name; });
+  }
   std::vector<CheckpointFacts> saves;
 
  private:
@@ -137,6 +140,14 @@ class TrainerTest : public testing::Test {
     EXPECT_EQ(losses_.train(), uninterrupted);
     EXPECT_EQ(memory_.bytes("encoder"), weights);
   }
+  // Changes a number of the newest checkpoint.
+  void SetFirst(const std::string& name, float number) {
+    std::memcpy(memory_.bytes(name).data(), &number, sizeof(number));
+  }
+  void SetLast(const std::string& name, float number) {
+    std::vector<std::byte>& bytes = memory_.bytes(name);
+    std::memcpy(bytes.data() + bytes.size() - sizeof(number), &number, sizeof(number));
+  }
   // Stops once the batch of `step` is asked for, so that this step is the last.
   void StopDuring(int64_t step, std::stop_source& stop) {
     train_.on_read = [&stop, step](int64_t at) {
@@ -171,6 +182,23 @@ TEST_F(TrainerTest, AResumedRunGivesTheSameLossesToTheBit) {
     options.threads = threads;
     ExpectSameAfterResume(options);
   }
+}
+
+TEST_F(TrainerTest, AReportInTheMiddleIsTheSameMeanAfterAResume) {
+  Options options = kOptions;
+  options.eval_interval = 0;
+  options.log_interval = 5;  // The run stops at 6, so the report of step 10 is of steps before and after.
+  ExpectSameAfterResume(options);
+}
+
+TEST_F(TrainerTest, ACheckpointWithoutALossWindowIsContinued) {
+  Options options = kOptions;
+  options.max_steps = 3;
+  BDH_ASSERT_OK(Make(kModel, options)->Run(World(), {}));
+  memory_.Drop("trainer/loss_window");
+  auto trainer = Make();
+  BDH_ASSERT_OK(trainer->Restore(memory_));
+  EXPECT_EQ(trainer->step(), 3);
 }
 
 TEST_F(TrainerTest, ThreadsShareABatchWithoutChangingTheSum) {
@@ -242,14 +270,51 @@ TEST_F(TrainerTest, NotANumberStopsTheRunAndIsNeverSaved) {
   options.max_steps = 3;
   BDH_ASSERT_OK(Make(kModel, options)->Run(World(), {}));
   const size_t saves = memory_.saves.size();
-  const float nan = std::nanf("");
-  std::memcpy(memory_.bytes("encoder").data(), &nan, sizeof(nan));
+  SetFirst("encoder", 3e38f);
   auto trainer = Make();
   BDH_ASSERT_OK(trainer->Restore(memory_));
   const absl::Status status = trainer->Run(World(), {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_TRUE(absl::StrContains(status.message(), "of step 4 is not a finite number")) << status;
   EXPECT_EQ(memory_.saves.size(), saves);
+}
+
+TEST_F(TrainerTest, WeightsThatDivergeWhereTheLossDoesNotLookAreNotSaved) {
+  Options options = kOptions;
+  options.max_steps = 3;
+  train_.token_modulus = validation_.token_modulus = 8;  // The other tokens' embeddings are never looked at.
+  BDH_ASSERT_OK(Make(kModel, options)->Run(World(), {}));
+  const size_t saves = memory_.saves.size();
+  SetLast("embed.weight", 3e38f);
+  options.max_steps = 4;
+  options.schedule = Schedule::kConstant;
+  options.warmup_steps = 0;
+  options.learning_rate = options.weight_decay =
+      10;  // Each step, decay alone makes it a hundred times larger.
+  auto trainer = Make(kModel, options);
+  BDH_ASSERT_OK(trainer->Restore(memory_));
+  const absl::Status status = trainer->Run(World(), {}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(absl::StrContains(status.message(), "after step 4 numbers of embed.weight are not finite"))
+      << status;
+  EXPECT_TRUE(std::isfinite(losses_.seen.back().train_loss)) << "and nobody could see it";
+  EXPECT_EQ(memory_.saves.size(), saves);
+}
+
+TEST_F(TrainerTest, ACheckpointThatIsNotFiniteIsNotContinued) {
+  Options options = kOptions;
+  options.max_steps = 3;
+  BDH_ASSERT_OK(Make(kModel, options)->Run(World(), {}));
+  for (const char* name : {"embed.weight", "optimizer/exp_avg_sq/decoder"}) {
+    for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+      Memory spoiled = memory_;
+      std::swap(spoiled, memory_);
+      SetLast(name, bad);
+      const absl::Status status = Make()->Restore(memory_);
+      std::swap(spoiled, memory_);
+      EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange) << name << bad;
+    }
+  }
 }
 
 TEST_F(TrainerTest, TheGradientIsClippedToItsNorm) {

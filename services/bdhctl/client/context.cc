@@ -80,6 +80,13 @@ absl::StatusOr<MeshFolder> FindRunningFolder(const std::string& data) {
       "no mesh is up; start one with: bdhctl up --detach, or name one elsewhere with --config FILE");
 }
 
+MeshFolder FindFolder(const std::string& data) {
+  if (auto running = FindRunningFolder(data); running.ok()) return *std::move(running);
+  if (!data.empty()) return MeshFolder(data);
+  const char* chosen = std::getenv("BDH_DATA");
+  return MeshFolder(chosen != nullptr && *chosen != '\0' ? chosen : kDefaultData);
+}
+
 absl::StatusOr<Mesh> FindMesh(const MeshFlags& flags) {
   if (!flags.config.empty()) {
     BDH_ASSIGN_OR_RETURN(const bool names_mesh, NamesMesh(flags.config));

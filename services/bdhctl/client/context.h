@@ -40,6 +40,9 @@ absl::StatusOr<v1::Config> LoadConfig(const config::LoadOptions& options);
 // The folder part of the above. UnavailableError: no mesh is up there, or nowhere.
 absl::StatusOr<MeshFolder> FindRunningFolder(const std::string& data);
 
+// The one that is meant whether or not a mesh is up there: as above, else `data`, $BDH_DATA or ./bdh-data.
+MeshFolder FindFolder(const std::string& data);
+
 inline constexpr char kDefaultData[] = "bdh-data";
 
 }  // namespace bdh::bdhctl

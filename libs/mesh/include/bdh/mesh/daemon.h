@@ -33,7 +33,8 @@ struct DaemonSpec {
   std::string name;     // "bdh-inference"
   std::string summary;  // First lines of --help.
   std::function<absl::StatusOr<std::unique_ptr<Daemon>>(const v1::Config&, const Credentials&)> start;
-  // Others save here while they drain: when the supervisor dies, stay for drain_timeout before draining too.
+  // Others save here while they drain: when the supervisor dies, stay for drain_timeout before draining too,
+  // unless SIGTERM says that they are gone.
   bool leaves_last = false;
   // Flags that stand for one --set, e.g. {"--insecure", "gateway.insecure=true", "Listen ..."}.
   struct Shortcut {
@@ -44,9 +45,10 @@ struct DaemonSpec {
 
 // Parses --config, --set, --ready-file, --print-config, --version and --help; loads the configuration;
 // starts; writes the ready file (JSON: pid, address, admin_address, public_address); waits for SIGTERM or
-// SIGINT; drains. A second signal leaves at once. Exit codes: 0 drained; 1 could not start; 2 bad flags or
-// configuration; 3 forced by a second signal. If BDH_PARENT_PID is set the daemon drains when that process
-// dies.
+// SIGINT, or for the death of the process that $BDH_PARENT_PID names; drains. A second signal leaves at once,
+// also while the daemon starts. SIGHUP opens the log anew ($BDH_LOG_FILE), or is as SIGTERM where there is no
+// such variable. Exit codes: 0 drained; 1 could not start; 2 bad flags or configuration; 3 left at once, by a
+// second signal; 4 the drain took 3 s longer than drain_timeout and was cut off.
 int RunDaemon(int argc, char** argv, const DaemonSpec& spec);
 
 // DaemonSpec::start of a service whose options are read out of the configuration.

@@ -129,6 +129,10 @@ class Store {
   };
   Totals totals() const;
 
+  // Puts what stands in the log to its place, so that the next Open need not read that again. What was answered
+  // with OK is safe without.
+  absl::Status Flush();
+
   // What a walk over the whole folder finds; reads every byte.
   struct Audit {
     int64_t checkpoints = 0;

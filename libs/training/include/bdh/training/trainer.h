@@ -33,12 +33,13 @@ class Trainer {
                                                          const Options& options);
   ~Trainer();
 
-  // Continues from a checkpoint. After an error the trainer is not to be used.
+  // Continues from a checkpoint. After an error the trainer is not to be used. OutOfRangeError: it holds
+  // numbers that are not finite.
   absl::Status Restore(CheckpointSource& source);
 
   // Trains up to max_steps. When `stop` is requested it finishes its step, saves and returns kStopped.
   // Errors of the world come back annotated, and the state is saved before if it can be. InternalError: the
-  // loss or a gradient is not a number; then nothing more is saved.
+  // loss, a gradient or a weight is not a finite number; then nothing more is saved.
   absl::StatusOr<Outcome> Run(const World& world, std::stop_token stop);
 
   int64_t step() const;
