@@ -58,7 +58,7 @@ std::optional<absl::Time> Rfc3339Time(const std::string& text) {
 // "I20261121 11:17:26.123456 4711 file.cc:12] ...", in UTC.
 std::optional<absl::Time> GlogTime(std::string_view line) {
   constexpr size_t kDate = 1, kTime = 10, kEnd = 25;
-  if (line.size() < kEnd || std::string_view("IWEF").find(line[0]) == std::string_view::npos)
+  if (line.size() < kEnd || std::string_view("DIWEF").find(line[0]) == std::string_view::npos)
     return std::nullopt;
   return Rfc3339Time(absl::StrFormat("%s-%s-%sT%sZ", line.substr(kDate, 4), line.substr(kDate + 4, 2),
                                      line.substr(kDate + 6, 2), line.substr(kTime, kEnd - kTime)));
