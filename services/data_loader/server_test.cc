@@ -377,6 +377,26 @@ TEST_F(DataLoaderTest, ABigBatchComesInSeveralMessages) {
                           ElementsAre(6, 40, 20, 0), ElementsAre(6, 60, 10, 1)));
 }
 
+TEST_F(DataLoaderTest, ASmallerMessageLimitHoldsForBatchesAndARowBeyondItIsRefused) {
+  BDH_ASSERT_OK(Upload("text", {{"a", Text(1 << 20)}}));
+  Restart([](Server::Options& options) { options.listen.max_message_bytes = 300000; });
+  auto request = Batches("text", 0, 1);
+  request.set_block_size(99999);
+  {
+    const auto context = peer_->NewContext(kTimeout);
+    const auto stream = stub_->StreamBatches(context.get(), request);
+    int rows = 0;
+    for (v1::Batch batch; stream->Read(&batch); rows += batch.rows())
+      EXPECT_LE(batch.ByteSizeLong(), 300000u);
+    BDH_ASSERT_OK(peer_->Outcome(stream->Finish()));
+    EXPECT_EQ(rows, request.batch_size());
+  }
+  request.set_block_size(299999);
+  const absl::Status refused = Collect(request).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("mesh.max_message_bytes"));
+}
+
 TEST_F(DataLoaderTest, WrongStreamsAreRefusedInASentence) {
   BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Upload("text", {{"a", Text(1000)}}));
   struct Case {

@@ -52,8 +52,9 @@ class ScriptedInference final : public v1::InferenceService::Service {
   void Stop() { server_->Shutdown(absl::ZeroDuration()); }
   void Release() { released_ = true; }
 
-  // Calls of Generate: now, at most at once, and those whose caller went away.
+  // Calls of Generate: now, ever, at most at once, and those whose caller went away.
   int running() const { return running_; }
+  int generations() const { return generations_; }
   int most_at_once() const { return most_; }
   int cancelled() const { return cancelled_; }
   int flood_messages() const { return flood_messages_; }
@@ -76,6 +77,7 @@ class ScriptedInference final : public v1::InferenceService::Service {
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         grpc::ServerWriter<v1::GenerateResponse>* writer) override {
     return gate_.Run(*context, "Generate", [&] {
+      ++generations_;
       const int now = ++running_;
       int most = most_;
       while (now > most && !most_.compare_exchange_weak(most, now)) {
@@ -181,7 +183,7 @@ class ScriptedInference final : public v1::InferenceService::Service {
 
   telemetry::Metrics metrics_;
   mesh::Gate gate_;
-  std::atomic<int> running_{0}, most_{0}, cancelled_{0}, flood_messages_{0};
+  std::atomic<int> running_{0}, generations_{0}, most_{0}, cancelled_{0}, flood_messages_{0};
   std::atomic<bool> released_{false};
   std::unique_ptr<mesh::Server> server_;
 };

@@ -396,5 +396,25 @@ TEST_F(GatewayTest, AWrongMeshTokenIsOurFaultAndNotTheClients) {
   EXPECT_THAT(answer.body, ::testing::Not(HasSubstr("token")));
 }
 
+TEST_F(GatewayTest, WithTwoInferencesTheLossOfOneIsMadeGoodByTheOther) {
+  auto second = std::make_unique<ScriptedInference>();
+  Server::Options options = Defaults();
+  options.inference = inference_.address() + "," + second->address();
+  Start(options);
+  // Prompts that begin differently go to both.
+  const auto all_answered = [&] {
+    for (int i = 0; i < 40; ++i) {
+      const auto prompt = absl::StrFormat("%d is a number", i);
+      if (Complete({{"model", "echo"}, {"prompt", prompt}, {"max_tokens", 2}}).status != 200) return false;
+    }
+    return true;
+  };
+  Await(all_answered);
+  EXPECT_GT(inference_.generations(), 0);
+  EXPECT_GT(second->generations(), 0);
+  second.reset();
+  Await(all_answered);
+}
+
 }  // namespace
 }  // namespace bdh::gateway

@@ -87,7 +87,7 @@ absl::Status CheckDates(const certs::Description& certificate, const std::string
 }
 
 // What gRPC would only say by refusing every connection.
-absl::Status CheckFiles(const Tls& tls, std::string_view name) {
+absl::Status CheckFiles(const Tls& tls) {
   const auto authorities = ReadFile(tls.ca_file);
   BDH_RETURN_IF_ERROR(Annotate(authorities.status(), "mesh.tls.ca_file"));
   BDH_RETURN_IF_ERROR(Annotate(certs::Describe(*authorities).status(), "mesh.tls.ca_file " + tls.ca_file));
@@ -103,14 +103,19 @@ absl::Status CheckFiles(const Tls& tls, std::string_view name) {
   BDH_RETURN_IF_ERROR(CheckDates(*described, tls.cert_file));
   BDH_RETURN_IF_ERROR(Annotate(certs::CheckIssuedBy(*certificate, *authorities),
                                cert_key + ", compared to mesh.tls.ca_file,"));
-  if (tls.verify_daemon_name && !described->AnswersTo(name)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s is not for %s: its alternative names lack DNS:%s, which the other daemons look "
-                        "for; issue it with "
-                        "that name, or set mesh.tls.verify=host to have host names looked for instead",
-                        cert_key, name, name));
-  }
   return absl::OkStatus();
+}
+
+// Who is called must show its own name; a caller may have any.
+absl::Status CheckServerName(const Tls& tls, std::string_view name) {
+  BDH_ASSIGN_OR_RETURN(const std::string certificate, ReadFile(tls.cert_file));
+  BDH_ASSIGN_OR_RETURN(const certs::Description described, certs::Describe(certificate));
+  if (!tls.verify_daemon_name || described.AnswersTo(name)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("mesh.tls.cert_file %s is not for %s: its alternative names lack DNS:%s, which the "
+                      "other daemons look for; issue "
+                      "it with that name, or set mesh.tls.verify=host to have host names looked for instead",
+                      tls.cert_file, name, name));
 }
 
 // In constant time, so that a wrong token teaches nothing about the right one.
@@ -148,7 +153,7 @@ absl::StatusOr<Credentials> Credentials::Load(const v1::MeshConfig& mesh, std::s
   auto state = std::make_shared<State>();
   state->tls = FromConfig(mesh.tls(), name);
   BDH_RETURN_IF_ERROR(CheckTogether(state->tls));
-  if (state->tls.on()) BDH_RETURN_IF_ERROR(CheckFiles(state->tls, name));
+  if (state->tls.on()) BDH_RETURN_IF_ERROR(CheckFiles(state->tls));
   if (!mesh.token_file().empty()) {
     BDH_ASSIGN_OR_RETURN(state->tokens, TokenSource::Open(PathFor(name, mesh.token_file())));
   }
@@ -206,6 +211,7 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials::ForServer(
         "mesh.tls.ca_file is set and mesh.tls.cert_file is not; a daemon needs a certificate to show "
         "(cert_file and key_file; {daemon} in them stands for its name)");
   }
+  BDH_RETURN_IF_ERROR(CheckServerName(state_->tls, state_->name));
   grpc::experimental::TlsServerCredentialsOptions options(state_->Watch());
   options.watch_root_certs();
   options.watch_identity_key_cert_pairs();

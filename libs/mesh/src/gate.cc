@@ -1,5 +1,6 @@
 #include "bdh/mesh/gate.h"
 
+#include <grpc/grpc_security_constants.h>
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>

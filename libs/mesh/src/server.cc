@@ -145,6 +145,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   }
   listen.port = port;
   server->address_ = listen.ToString();
+  if (!listen.IsLoopback() && !options.listen.credentials.has_tls()) {
+    BDH_LOG(WARNING)
+        << "calls from other machines, and the token in them, are not encrypted; set mesh.tls address="
+        << server->address_;
+  }
   if (!options.listen.admin_address.empty()) {
     auto admin = AdminServer::Start(options.listen.admin_address, *options.metrics);
     if (!admin.ok()) return admin.status();

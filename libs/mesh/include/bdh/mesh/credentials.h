@@ -44,7 +44,7 @@ class Credentials {
   bool demands_proof() const;
 
   // For gRPC. Certificates are watched from the first call on: new connections use what the files hold then.
-  // InvalidArgumentError: TLS without a certificate of its own to show.
+  // InvalidArgumentError: TLS without a certificate to show, or with one for another name.
   absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> ForServer() const;
   std::shared_ptr<grpc::ChannelCredentials> ForChannel() const;
   // What the certificate of `daemon` must be for when it is called; "": the host it is reached under.
