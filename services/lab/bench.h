@@ -31,7 +31,7 @@ using MakeOracle = std::function<Oracle(const BenchModel& model, int threads)>;
 
 using Rows = std::vector<nlohmann::ordered_json>;
 
-// One row a context. docs/inference/optimization.md says what each field is.
+// One row a context. docs/benchmarks/decode.md says what each field is.
 absl::StatusOr<Rows> BenchDecode(const BenchOptions& options, const MakeOracle& make_oracle);
 absl::StatusOr<Rows> BenchPrefill(const BenchOptions& options, const MakeOracle& make_oracle);
 absl::StatusOr<Rows> BenchFork(const BenchOptions& options);

@@ -1,11 +1,12 @@
 // Decodes many generations at once on a few threads.
 //
-// Up to max_active generations take turns, one step each, so that all progress; the next ones wait in a
-// bounded queue. The queue goes by priority; among equals the tenant with the fewest active generations is
-// next, and within a tenant the first come, so that one who asks for a hundred delays another who asks for
-// one by one. The queue's places are not divided among tenants: it is full for all. What a generation
-// produces depends on its request alone, not on what else runs. Its output waits in a bounded buffer: a
-// reader that does not come for it stops its own generation, which gives its turn to another.
+// Up to max_active generations take turns, one step each, so that all progress; those that decode with one
+// model step together, so that its weights are read once for all. The next ones wait in a bounded queue. The
+// queue goes by priority; among equals the tenant with the fewest active generations is next, and within a
+// tenant the first come, so that one who asks for a hundred delays another who asks for one by one. The
+// queue's places are not divided among tenants: it is full for all. What a generation produces depends on its
+// request alone, not on what else runs. Its output waits in a bounded buffer: a reader that does not come for
+// it stops its own generation, which gives its turn to another.
 #pragma once
 
 #include <cstdint>
@@ -82,7 +83,7 @@ class Scheduler {
     int threads = 0;  // 0: one a core.
     int max_active = 8;
     int max_queue = 64;
-    int prefill_chunk = 8;                  // Prompt tokens read in one turn.
+    int prefill_chunk = 32;                 // Prompt tokens read in one turn.
     int max_unread_tokens = 256;            // A generation that is so far ahead of its reader waits for it.
     MemoryBudget* memory = nullptr;         // States are taken from it. Outlives the scheduler.
     SchedulerObserver* observer = nullptr;  // May be null. Outlives the scheduler.
