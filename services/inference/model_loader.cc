@@ -58,7 +58,8 @@ class Watcher {
 // One download: what has come so far, and the memory set aside for it.
 class Download {
  public:
-  explicit Download(engine::MemoryBudget& memory) : memory_(memory) {}
+  Download(engine::MemoryBudget& memory, const engine::BdhOptions& options)
+      : memory_(memory), options_(options) {}
 
   absl::Status Take(const v1::GetCheckpointResponse& message) {
     if (message.has_checkpoint()) return Begin(message.checkpoint());
@@ -74,7 +75,7 @@ class Download {
     loaded->memory = std::move(model_memory_);
     const std::string tokenizer = checkpoint_.tokenizer().empty() ? "byte" : checkpoint_.tokenizer();
     BDH_ASSIGN_OR_RETURN(loaded->tokenizer, FindTokenizer(tokenizer));
-    BDH_ASSIGN_OR_RETURN(loaded->model, engine::BdhModel::Create(config_, weights_->tensors()));
+    BDH_ASSIGN_OR_RETURN(loaded->model, engine::BdhModel::Create(config_, weights_->tensors(), options_));
     return loaded;
   }
 
@@ -87,8 +88,8 @@ class Download {
     BDH_ASSIGN_OR_RETURN(config_, ConfigOf(checkpoint));
     BDH_ASSIGN_OR_RETURN(auto weights, WeightsInTransit::Expect(config_, checkpoint));
     // The model is built from a copy that came over the wire, so for a moment both are there.
-    BDH_ASSIGN_OR_RETURN(model_memory_,
-                         memory_.Reserve(engine::BdhModel::WeightBytesFor(config_), "the model's weights"));
+    BDH_ASSIGN_OR_RETURN(model_memory_, memory_.Reserve(engine::BdhModel::WeightBytesFor(config_, options_),
+                                                        "the model's weights"));
     BDH_ASSIGN_OR_RETURN(transit_memory_, memory_.Reserve(weights.size_bytes(),
                                                           "a second copy of the weights while they load"));
     weights_ = std::move(weights);
@@ -102,6 +103,7 @@ class Download {
   }
 
   engine::MemoryBudget& memory_;
+  const engine::BdhOptions options_;
   v1::Checkpoint checkpoint_;
   spec::ModelConfig config_;
   engine::MemoryBudget::Reservation model_memory_, transit_memory_;
@@ -125,10 +127,12 @@ v1::Model Describe(const LoadedModel& loaded, const v1::Checkpoint& checkpoint, 
 
 }  // namespace
 
-ModelLoader::ModelLoader(const mesh::Peer& store, engine::MemoryBudget& memory, int max_context_tokens)
+ModelLoader::ModelLoader(const mesh::Peer& store, engine::MemoryBudget& memory, int max_context_tokens,
+                         const engine::BdhOptions& options)
     : store_(store),
       memory_(memory),
       max_context_tokens_(max_context_tokens),
+      options_(options),
       stub_(v1::CheckpointStoreService::NewStub(store.channel())) {}
 
 absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Load(const std::string& id,
@@ -163,7 +167,7 @@ absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Fetch(const std::strin
   const Watcher watcher(cancelled, *context);
   const auto reader = stub_->GetCheckpoint(context.get(), request);
 
-  Download download(memory_);
+  Download download(memory_, options_);
   v1::GetCheckpointResponse message;
   absl::Status taken;
   while (taken.ok() && reader->Read(&message)) taken = download.Take(message);

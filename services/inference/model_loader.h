@@ -17,8 +17,9 @@ namespace bdh::inference {
 // Thread-safe.
 class ModelLoader {
  public:
-  // Both outlive this object.
-  ModelLoader(const mesh::Peer& store, engine::MemoryBudget& memory, int max_context_tokens);
+  // Both outlive this object. Models are made with `options`.
+  ModelLoader(const mesh::Peer& store, engine::MemoryBudget& memory, int max_context_tokens,
+              const engine::BdhOptions& options);
 
   // Streams the checkpoint's weights, or reads the files where `reference` is a path, and builds the model
   // beside whatever serves now. `stop` ends that at
@@ -38,6 +39,7 @@ class ModelLoader {
   const mesh::Peer& store_;
   engine::MemoryBudget& memory_;
   const int max_context_tokens_;
+  const engine::BdhOptions options_;
   const std::unique_ptr<v1::CheckpointStoreService::Stub> stub_;
 };
 

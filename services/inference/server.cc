@@ -1,5 +1,7 @@
 #include "services/inference/server.h"
 
+#include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -17,6 +19,10 @@ constexpr char kName[] = "bdh-inference";
 // For handlers to see that their generation was cancelled.
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(2);
 
+int Threads(int wanted) {
+  return wanted > 0 ? wanted : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
 }  // namespace
 
 Server::Server(const Options& options)
@@ -25,7 +31,8 @@ Server::Server(const Options& options)
       store_("bdh-checkpoint-store", options.store_address, options.listen.credentials,
              options.listen.max_message_bytes),
       decode_metrics_(std::make_unique<DecodeMetrics>(metrics_)),
-      loader_(std::make_unique<ModelLoader>(store_, memory_, options.max_context_tokens)) {}
+      loader_(std::make_unique<ModelLoader>(store_, memory_, options.max_context_tokens,
+                                            engine::BdhOptions{.threads = Threads(options.threads)})) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   // Beside admitted and waiting generations, so that a full house still answers what is asked.
@@ -38,7 +45,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                         .models = options.models,
                         .on_count = [&decode_metrics](int count) { decode_metrics.SetModels(count); }},
                        *server->loader_));
-  server->scheduler_ = engine::Scheduler::Create({.threads = options.threads,
+  // One thread takes the turns; what it computes in each is shared out among all of them. So one generation
+  // alone has the whole machine, and many read the weights together.
+  server->scheduler_ = engine::Scheduler::Create({.threads = 1,
                                                   .max_active = options.max_active,
                                                   .max_queue = options.max_queue,
                                                   .memory = &server->memory_,
