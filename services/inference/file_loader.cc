@@ -24,14 +24,15 @@ void Describe(const spec::ModelConfig& config, const std::string& path, v1::Chec
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<LoadedModel>> LoadFiles(const std::string& path, engine::MemoryBudget& memory,
+                                                       const engine::BdhOptions& options,
                                                        const std::function<bool()>& cancelled,
                                                        v1::Checkpoint& header) {
   BDH_ASSIGN_OR_RETURN(const auto files, pretrained::LoadPretrained(path));
   const spec::ModelConfig& config = files.config();
   Describe(config, path, header);
   auto loaded = std::make_shared<LoadedModel>();
-  BDH_ASSIGN_OR_RETURN(loaded->memory,
-                       memory.Reserve(engine::BdhModel::WeightBytesFor(config), "the model's weights"));
+  BDH_ASSIGN_OR_RETURN(loaded->memory, memory.Reserve(engine::BdhModel::WeightBytesFor(config, options),
+                                                      "the model's weights"));
   // The model is built from float32 copies, so for a moment both are there.
   const int64_t copy_bytes = spec::ParameterCount(config) * static_cast<int64_t>(sizeof(float));
   BDH_ASSIGN_OR_RETURN(const auto copy_memory,
@@ -45,7 +46,7 @@ absl::StatusOr<std::shared_ptr<LoadedModel>> LoadFiles(const std::string& path, 
     tensors.push_back({weight.name, weight.shape, values.emplace_back(std::move(floats))});
   }
   BDH_ASSIGN_OR_RETURN(loaded->tokenizer, tokenizer::Find(files.tokenizer()));
-  BDH_ASSIGN_OR_RETURN(loaded->model, engine::BdhModel::Create(config, tensors));
+  BDH_ASSIGN_OR_RETURN(loaded->model, engine::BdhModel::Create(config, tensors, options));
   return loaded;
 }
 

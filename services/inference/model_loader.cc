@@ -142,7 +142,7 @@ absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Load(const std::string
   const absl::Time start = absl::Now();
   v1::Checkpoint header;
   const auto ended = [&] { return stop.stop_requested() || cancelled(); };
-  auto found = IsPath(reference) ? LoadFiles(reference, memory_, ended, header)
+  auto found = IsPath(reference) ? LoadFiles(reference, memory_, options_, ended, header)
                                  : Fetch(reference, stop, cancelled, header);
   BDH_RETURN_IF_ERROR(found.status());
   std::shared_ptr<LoadedModel> loaded = *std::move(found);
