@@ -22,8 +22,8 @@ namespace bdh::mesh {
 // `bdhctl down` does, does not make it leave at once.
 class StopSignals {
  public:
-  // From here on the signals are noted, and answered once there is an object. First thing in main: threads made
-  // after are not disturbed by them.
+  // From here on the signals are noted, and answered once there is an object. First thing in main: threads
+  // made after are not disturbed by them.
   static void Install();
 
   // `forced_exit_code` is that of a process ended by a second signal.

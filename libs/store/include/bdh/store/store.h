@@ -129,8 +129,8 @@ class Store {
   };
   Totals totals() const;
 
-  // Puts what stands in the log to its place, so that the next Open need not read that again. What was answered
-  // with OK is safe without.
+  // Puts what stands in the log to its place, so that the next Open need not read that again. What was
+  // answered with OK is safe without.
   absl::Status Flush();
 
   // What a walk over the whole folder finds; reads every byte.
