@@ -6,7 +6,6 @@
 #include <cctype>
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -71,12 +70,13 @@ std::set<std::string> Anchors(const fs::path& page) {
   return anchors;
 }
 
+// What stands in "](...)", unless it has a blank in it.
 std::vector<std::string> Links(const std::string& text) {
-  static const std::regex link(R"(\]\(([^)\s]+)\))");
   std::vector<std::string> links;
   for (const std::string& line : LinesOutsideOfCode(text)) {
-    for (std::sregex_iterator match(line.begin(), line.end(), link), end; match != end; ++match) {
-      links.push_back((*match)[1]);
+    for (size_t at = line.find("]("); at != std::string::npos; at = line.find("](", at + 2)) {
+      const std::string link = line.substr(at + 2, line.find(')', at) - at - 2);
+      if (!link.empty() && link.find(' ') == std::string::npos) links.push_back(link);
     }
   }
   return links;
