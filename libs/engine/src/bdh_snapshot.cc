@@ -187,6 +187,7 @@ class SnapshotReader {
   absl::Status Take(T* to, int64_t count) {
     const size_t size = count * sizeof(T);
     if (left_.size() < size) return CutShort();
+    if (size == 0) return absl::OkStatus();  // Then `to` may be null, which memcpy does not allow.
     std::memcpy(to, left_.data(), size);
     left_.remove_prefix(size);
     return absl::OkStatus();
