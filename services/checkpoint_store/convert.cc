@@ -49,6 +49,9 @@ store::Checkpoint FromProto(v1::Checkpoint checkpoint) {
   out.tensors.reserve(checkpoint.tensors_size());
   for (const v1::TensorInfo& info : checkpoint.tensors()) out.tensors.push_back(FromProto(info));
 
+  out.parent = checkpoint.parent();
+  if (checkpoint.has_validation_loss()) out.loss = checkpoint.validation_loss();
+
   v1::Checkpoint provenance;
   provenance.set_host(checkpoint.host());
   provenance.set_software_version(checkpoint.software_version());

@@ -3,6 +3,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
+#include "draft.h"
 #include "manifest.h"
 #include "reader.h"
 
@@ -14,8 +15,8 @@ using Verdicts = absl::flat_hash_map<Digest, absl::Status>;
 
 class Auditor {
  public:
-  Auditor(const Database& database, const Catalog& catalog)
-      : database_(database), catalog_(catalog), snapshot_(database) {}
+  Auditor(const Database& database, const Catalog& catalog, const Chunks& chunks)
+      : database_(database), catalog_(catalog), chunks_(chunks), snapshot_(database) {}
 
   absl::StatusOr<Store::Audit> Run() {
     const auto order = database_.NewIterator(Table::kOrder, snapshot_.get());
@@ -24,6 +25,9 @@ class Auditor {
       CheckCheckpoint(ToView(order->value()), ParseIdKey(ToView(order->key())));
     }
     BDH_RETURN_IF_ERROR(database_.ToStatus(order->status(), "walk the checkpoints"));
+    BDH_ASSIGN_OR_RETURN(const auto blobs,
+                         ScanRecords(database_, own::kBlobs, "", "", SIZE_MAX, snapshot_.get()));
+    for (const Record& blob : blobs) CheckBlob(blob.value);
     CountOrphans();
     return std::move(audit_);
   }
@@ -42,6 +46,19 @@ class Auditor {
     }
   }
 
+  void CheckBlob(std::string_view bytes) {
+    ++audit_.blobs;
+    v1::StoredBlob blob;
+    if (const auto status = ParseRecordInto(bytes, "a blob", blob); !status.ok()) return Report(status);
+    const auto stored = database_.Get(Table::kManifests, IdKey(blob.id()), snapshot_.get());
+    if (!stored.ok()) return Report(absl::DataLossError(blob.label() + ": its manifest is gone"));
+    const auto manifest = ParseManifest(*stored);
+    if (!manifest.ok()) return Report(manifest.status());
+    for (const v1::StoredTensor& tensor : manifest->tensors()) {
+      CheckTensor(blob.label(), tensor, static_cast<int64_t>(manifest->chunk_bytes()));
+    }
+  }
+
   void CheckTensor(std::string_view checkpoint, const v1::StoredTensor& tensor, int64_t chunk_bytes) {
     const int64_t size = tensor.info().size_bytes();
     for (int64_t i = 0; i < ChunkCount(size, chunk_bytes); ++i) {
@@ -50,7 +67,7 @@ class Auditor {
       auto [verdict, fresh] = verdicts_.try_emplace(digest);
       if (fresh) {
         verdict->second =
-            ReadChunk(database_, snapshot_.get(), digest, ChunkSize(size, chunk_bytes, i), sha_, buffer_);
+            chunks_.Read(snapshot_.get(), digest, ChunkSize(size, chunk_bytes, i), sha_, buffer_);
         audit_.chunk_bytes += ChunkSize(size, chunk_bytes, i);
       }
       if (!verdict->second.ok()) {
@@ -62,20 +79,18 @@ class Auditor {
 
   void CountOrphans() {
     audit_.chunks = static_cast<int64_t>(verdicts_.size());
-    const auto chunks = database_.NewIterator(Table::kChunks, snapshot_.get());
-    for (chunks->SeekToFirst(); chunks->Valid(); chunks->Next()) {
-      const std::string_view key = ToView(chunks->key());
-      if (key.size() != Digest::kBytes || !verdicts_.contains(Digest::FromBytes(key))) ++audit_.orphans;
-    }
-    // The walk reads values too, and cannot step over one that it cannot read.
-    const absl::Status status = database_.ToStatus(chunks->status(), "orphans were not counted to the end");
-    if (!status.ok()) Report(status);
+    const auto visit = [&](const Digest& digest, int64_t) {
+      if (!verdicts_.contains(digest)) ++audit_.orphans;
+      return true;
+    };
+    if (const auto status = chunks_.Walk(snapshot_.get(), "", visit); !status.ok()) Report(status);
   }
 
   void Report(const absl::Status& status) { audit_.damaged.emplace_back(status.message()); }
 
   const Database& database_;
   const Catalog& catalog_;
+  const Chunks& chunks_;
   const Snapshot snapshot_;
   Store::Audit audit_;
   Verdicts verdicts_;
@@ -85,8 +100,9 @@ class Auditor {
 
 }  // namespace
 
-absl::StatusOr<Store::Audit> CheckEverything(const Database& database, const Catalog& catalog) {
-  return Auditor(database, catalog).Run();
+absl::StatusOr<Store::Audit> CheckEverything(const Database& database, const Catalog& catalog,
+                                             const Chunks& chunks) {
+  return Auditor(database, catalog, chunks).Run();
 }
 
 }  // namespace bdh::store

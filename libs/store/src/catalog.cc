@@ -1,5 +1,7 @@
 #include "catalog.h"
 
+#include <algorithm>
+
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
@@ -104,26 +106,30 @@ absl::StatusOr<Checkpoint> Catalog::Describe(std::string_view reference,
   return checkpoint;
 }
 
-absl::StatusOr<Store::Page> Catalog::List(std::string_view run, int size, std::string_view token) const {
+absl::StatusOr<Store::Page> Catalog::List(std::string_view run, int size, std::string_view token,
+                                          const rocksdb::Snapshot* snapshot, const Wanted& wanted) const {
   BDH_RETURN_IF_ERROR(CheckListArguments(run, size));
   BDH_ASSIGN_OR_RETURN(const uint64_t before, ParseToken(token));
-  const Snapshot snapshot(database_);
-  BDH_ASSIGN_OR_RETURN(const std::vector<Tag> all_tags, Tags(snapshot.get()));
+  BDH_ASSIGN_OR_RETURN(const std::vector<Tag> all_tags, Tags(snapshot));
   const TagsByCheckpoint tags = Invert(all_tags);
   const std::string prefix = run.empty() ? "" : absl::StrFormat("runs/%s/", run);
 
   Store::Page page;
   size_t bytes = 0;
   uint64_t last = 0;
-  const auto order = database_.NewIterator(Table::kOrder, snapshot.get());
+  const auto order = database_.NewIterator(Table::kOrder, snapshot);
   for (order->SeekForPrev(IdKey(before - 1)); order->Valid(); order->Prev()) {
     const std::string_view name = ToView(order->value());
     if (name.substr(0, prefix.size()) != prefix) continue;
+    BDH_ASSIGN_OR_RETURN(const v1::StoredCheckpoint record, Find(name, snapshot));
+    if (wanted) {
+      BDH_ASSIGN_OR_RETURN(const bool is_wanted, wanted(record));
+      if (!is_wanted) continue;
+    }
     if (page.checkpoints.size() == static_cast<size_t>(size) || bytes > kMaxPageBytes) {
       page.next_token = absl::StrFormat("%d", last);
       break;
     }
-    BDH_ASSIGN_OR_RETURN(const v1::StoredCheckpoint record, Find(name, snapshot.get()));
     Checkpoint& checkpoint = page.checkpoints.emplace_back(FromRecord(record));
     if (const auto found = tags.find(checkpoint.name); found != tags.end()) checkpoint.tags = found->second;
     bytes += checkpoint.facts.size() + checkpoint.provenance.size() + 256;
@@ -131,6 +137,20 @@ absl::StatusOr<Store::Page> Catalog::List(std::string_view run, int size, std::s
   }
   BDH_RETURN_IF_ERROR(database_.ToStatus(order->status(), "list checkpoints"));
   return page;
+}
+
+absl::StatusOr<std::vector<v1::StoredCheckpoint>> Catalog::OfRun(std::string_view run,
+                                                                 const rocksdb::Snapshot* snapshot) const {
+  std::vector<v1::StoredCheckpoint> records;
+  const std::string prefix = absl::StrFormat("runs/%s/", run);
+  const auto iterator = database_.NewIterator(Table::kCheckpoints, snapshot);
+  for (iterator->Seek(prefix); iterator->Valid() && iterator->key().starts_with(prefix); iterator->Next()) {
+    BDH_ASSIGN_OR_RETURN(v1::StoredCheckpoint record, ParseRecord(ToView(iterator->value())));
+    records.push_back(std::move(record));
+  }
+  BDH_RETURN_IF_ERROR(database_.ToStatus(iterator->status(), "list a run"));
+  std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.id() < b.id(); });
+  return records;
 }
 
 absl::StatusOr<std::vector<Tag>> Catalog::Tags(const rocksdb::Snapshot* snapshot) const {
@@ -152,6 +172,23 @@ absl::StatusOr<std::vector<std::string>> Catalog::TagsOf(std::string_view checkp
     if (tag.checkpoint == checkpoint) names.push_back(tag.name);
   }
   return names;
+}
+
+absl::StatusOr<std::vector<uint64_t>> Catalog::OwnersOf(const Digest& digest,
+                                                        const rocksdb::Snapshot* snapshot) const {
+  rocksdb::ReadOptions options;
+  options.prefix_same_as_start = true;
+  options.snapshot = snapshot;
+  const std::unique_ptr<rocksdb::Iterator> iterator(
+      database_.db().NewIterator(options, database_[Table::kReferences]));
+  std::vector<uint64_t> owners;
+  for (iterator->Seek(ToSlice(digest.view()));
+       iterator->Valid() && iterator->key().starts_with(ToSlice(digest.view())); iterator->Next()) {
+    const std::string_view key = ToView(iterator->key()).substr(Digest::kBytes);
+    if (key.size() == sizeof(uint64_t)) owners.push_back(ParseIdKey(key));
+  }
+  BDH_RETURN_IF_ERROR(database_.ToStatus(iterator->status(), "look for owners"));
+  return owners;
 }
 
 absl::StatusOr<bool> Catalog::IsReferenced(std::string_view digest, std::string_view own_key) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include "bdh/store/store.h"
 #include "bdh/v1/store_manifest.pb.h"
 #include "database.h"
+#include "digest.h"
 
 namespace bdh::store {
 
@@ -26,13 +28,25 @@ class Catalog {
   // With tensors and tags.
   absl::StatusOr<Checkpoint> Describe(std::string_view reference,
                                       const rocksdb::Snapshot* snapshot = nullptr) const;
-  absl::StatusOr<Store::Page> List(std::string_view run, int size, std::string_view token) const;
+  // Those that `wanted` answers true for, if it is given; it is asked once more to know whether a page
+  // follows.
+  using Wanted = std::function<absl::StatusOr<bool>(const v1::StoredCheckpoint&)>;
+  absl::StatusOr<Store::Page> List(std::string_view run, int size, std::string_view token,
+                                   const rocksdb::Snapshot* snapshot, const Wanted& wanted = {}) const;
+
+  // All of a run, in the order they were made.
+  absl::StatusOr<std::vector<v1::StoredCheckpoint>> OfRun(std::string_view run,
+                                                          const rocksdb::Snapshot* snapshot = nullptr) const;
 
   absl::StatusOr<std::vector<Tag>> Tags(const rocksdb::Snapshot* snapshot = nullptr) const;
   absl::StatusOr<std::vector<std::string>> TagsOf(std::string_view checkpoint,
                                                   const rocksdb::Snapshot* snapshot = nullptr) const;
 
-  // Whether any checkpoint holds the chunk, other than the one whose key in table `references` this is.
+  // Ids of the checkpoints and blobs that hold the chunk.
+  absl::StatusOr<std::vector<uint64_t>> OwnersOf(const Digest& digest,
+                                                 const rocksdb::Snapshot* snapshot = nullptr) const;
+
+  // Whether anything holds the chunk, other than the object whose key in table `references` this is.
   absl::StatusOr<bool> IsReferenced(std::string_view digest, std::string_view own_key = "") const;
 
  private:

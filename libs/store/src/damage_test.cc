@@ -209,15 +209,15 @@ TEST_F(DamageTest, AFolderOfANewerVersionIsRefused) {
     BDH_ASSERT_OK_AND_ASSIGN(const std::string bytes, database->Get(Table::kState, kStateKey));
     v1::StoredState state;
     ASSERT_TRUE(state.ParseFromString(bytes));
-    EXPECT_EQ(state.format(), 1u);
-    state.set_format(2);
+    EXPECT_EQ(state.format(), 2u);
+    state.set_format(3);
     rocksdb::WriteBatch batch;
     batch.Put((*database)[Table::kState], kStateKey, state.SerializeAsString());
     BDH_ASSERT_OK(database->WriteDurably(batch));
   }
   const auto status = Open().status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("format 2 by a newer version; this one knows 1"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("format 3 by a newer version; this one knows 2"));
 }
 
 TEST_F(DamageTest, UnfinishedWorkOfADeadProcessIsFinishedAtOpen) {

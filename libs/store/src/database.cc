@@ -23,8 +23,8 @@ namespace {
 constexpr size_t kMiB = 1 << 20;
 
 // RocksDB demands that the first one has this name.
-constexpr const char* kTableNames[] = {"default", "checkpoints", "order",   "manifests",
-                                       "chunks",  "references",  "pending", "tags"};
+constexpr const char* kTableNames[] = {"default",    "checkpoints", "order", "manifests", "chunks",
+                                       "references", "pending",     "tags",  "records"};
 static_assert(std::size(kTableNames) == static_cast<size_t>(Table::kCount));
 
 rocksdb::DBOptions OptionsOfDatabase(bool create) {
@@ -70,14 +70,6 @@ rocksdb::ColumnFamilyOptions OptionsOfTable(Table table) {
   return options;
 }
 
-std::vector<rocksdb::ColumnFamilyDescriptor> Descriptors() {
-  std::vector<rocksdb::ColumnFamilyDescriptor> out;
-  for (int i = 0; i < static_cast<int>(Table::kCount); ++i) {
-    out.emplace_back(kTableNames[i], OptionsOfTable(static_cast<Table>(i)));
-  }
-  return out;
-}
-
 absl::StatusCode CodeOf(const rocksdb::Status& status) {
   if (status.IsNoSpace()) return absl::StatusCode::kResourceExhausted;
   if (status.IsNotFound()) return absl::StatusCode::kNotFound;
@@ -120,22 +112,57 @@ absl::StatusOr<bool> Database::Exists(const std::string& folder) {
   return false;
 }
 
+// The tables to open: all, or those that are there if the format is an older one.
+absl::StatusOr<std::vector<Table>> Database::PresentTables(bool create) {
+  std::vector<std::string> names;
+  if (!create) {
+    const rocksdb::Status status = rocksdb::DB::ListColumnFamilies(OptionsOfDatabase(false), folder_, &names);
+    BDH_RETURN_IF_ERROR(ToStatus(status, absl::StrFormat("open %s", folder_)));
+  }
+  std::vector<Table> tables;
+  for (int i = 0; i < static_cast<int>(Table::kCount); ++i) {
+    const auto table = static_cast<Table>(i);
+    const bool there = create || std::find(names.begin(), names.end(), kTableNames[i]) != names.end();
+    // A table of the first format that is gone is named by RocksDB's own refusal.
+    if (there || table < Table::kRecords) {
+      tables.push_back(table);
+    } else {
+      lacked_tables_ = true;
+    }
+  }
+  return tables;
+}
+
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& folder, Mode mode, bool create) {
   auto database = std::unique_ptr<Database>(new Database(folder));
+  BDH_ASSIGN_OR_RETURN(std::vector<Table> present, database->PresentTables(create));
+  const bool read_only = mode == Mode::kReadOnly;
+  if (!read_only && database->lacked_tables_) {
+    BDH_ASSIGN_OR_RETURN(present, database->PresentTables(true));
+  }
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (const Table table : present) {
+    descriptors.emplace_back(kTableNames[static_cast<int>(table)], OptionsOfTable(table));
+  }
+  rocksdb::DBOptions options = OptionsOfDatabase(create && !read_only);
+  if (database->lacked_tables_) options.create_missing_column_families = !read_only;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
-      mode == Mode::kReadOnly
-          ? rocksdb::DB::OpenForReadOnly(OptionsOfDatabase(false), folder, Descriptors(), &database->tables_,
-                                         &db)
-          : rocksdb::DB::Open(OptionsOfDatabase(create), folder, Descriptors(), &database->tables_, &db);
+      read_only ? rocksdb::DB::OpenForReadOnly(options, folder, descriptors, &handles, &db)
+                : rocksdb::DB::Open(options, folder, descriptors, &handles, &db);
   database->db_.reset(db);
   BDH_RETURN_IF_ERROR(database->ToStatus(status, absl::StrFormat("open %s", folder)));
+  database->tables_.assign(static_cast<size_t>(Table::kCount), nullptr);
+  for (size_t i = 0; i < present.size(); ++i) database->tables_[static_cast<int>(present[i])] = handles[i];
   return database;
 }
 
 Database::~Database() {
   if (db_ == nullptr) return;
-  for (rocksdb::ColumnFamilyHandle* table : tables_) db_->DestroyColumnFamilyHandle(table);
+  for (rocksdb::ColumnFamilyHandle* table : tables_) {
+    if (table != nullptr) db_->DestroyColumnFamilyHandle(table);
+  }
   const rocksdb::Status status = db_->Close();
   if (!status.ok()) BDH_LOG(WARNING) << "store closed with an error: " << status.ToString();
 }
@@ -145,6 +172,7 @@ absl::StatusOr<std::string> Database::Get(Table table, std::string_view key,
   rocksdb::ReadOptions options;
   options.snapshot = snapshot;
   std::string value;
+  if ((*this)[table] == nullptr) return absl::NotFoundError("no such table");
   BDH_RETURN_IF_ERROR(ToStatus(db_->Get(options, (*this)[table], ToSlice(key), &value), "read"));
   return value;
 }
@@ -154,6 +182,7 @@ std::unique_ptr<rocksdb::Iterator> Database::NewIterator(Table table,
   rocksdb::ReadOptions options;
   options.snapshot = snapshot;
   options.total_order_seek = true;
+  if ((*this)[table] == nullptr) return std::unique_ptr<rocksdb::Iterator>(rocksdb::NewEmptyIterator());
   return std::unique_ptr<rocksdb::Iterator>(db_->NewIterator(options, (*this)[table]));
 }
 

@@ -15,7 +15,18 @@
 namespace bdh::store {
 
 // The tables of the store; libs/store/README.md says what stands in each. The numbers are not stored.
-enum class Table { kState, kCheckpoints, kOrder, kManifests, kChunks, kReferences, kPending, kTags, kCount };
+enum class Table {
+  kState,
+  kCheckpoints,
+  kOrder,
+  kManifests,
+  kChunks,
+  kReferences,
+  kPending,
+  kTags,
+  kRecords,  // From here on: format 2.
+  kCount
+};
 
 inline rocksdb::Slice ToSlice(std::string_view text) {
   return {text.data(), text.size()};
@@ -42,7 +53,10 @@ class Database {
   ~Database();
 
   rocksdb::DB& db() const { return *db_; }
+  // Null for a table that a database of an older format does not have; only when opened kReadOnly.
   rocksdb::ColumnFamilyHandle* operator[](Table table) const { return tables_[static_cast<int>(table)]; }
+  // Whether the database was there without some of the tables of the present format.
+  bool lacked_tables() const { return lacked_tables_; }
 
   // NotFoundError without a message of use to people: the caller knows what was looked for.
   absl::StatusOr<std::string> Get(Table table, std::string_view key,
@@ -67,11 +81,13 @@ class Database {
 
  private:
   explicit Database(std::string folder) : folder_(std::move(folder)) {}
+  absl::StatusOr<std::vector<Table>> PresentTables(bool create);
   absl::Status Write(rocksdb::WriteBatch& batch, bool sync);
 
   const std::string folder_;
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> tables_;
+  bool lacked_tables_ = false;
   std::atomic<bool> stopped_{false};  // RocksDB refuses writes after an error, until told to resume.
 };
 

@@ -19,6 +19,8 @@ struct Digest {
   std::string_view view() const { return {bytes.data(), bytes.size()}; }
   std::string Hex() const;
   friend bool operator==(const Digest& a, const Digest& b) { return a.bytes == b.bytes; }
+  // As RocksDB sorts them.
+  friend bool operator<(const Digest& a, const Digest& b) { return a.view() < b.view(); }
   template <class H>
   friend H AbslHashValue(H state, const Digest& digest) {
     return H::combine(std::move(state), digest.view());

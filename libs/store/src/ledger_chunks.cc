@@ -23,19 +23,6 @@ std::string ReferenceKey(std::string_view digest, std::string_view id_key) {
   return absl::StrFormat("%s%s", digest, id_key);
 }
 
-std::vector<std::pair<Digest, int64_t>> DistinctChunks(const v1::StoredManifest& manifest) {
-  absl::flat_hash_map<Digest, int64_t> sizes;
-  const auto chunk_bytes = static_cast<int64_t>(manifest.chunk_bytes());
-  for (const v1::StoredTensor& tensor : manifest.tensors()) {
-    const std::string_view digests = tensor.chunk_digests();
-    for (size_t i = 0; i * Digest::kBytes < digests.size(); ++i) {
-      sizes[Digest::FromBytes(digests.substr(i * Digest::kBytes, Digest::kBytes))] =
-          ChunkSize(tensor.info().size_bytes(), chunk_bytes, static_cast<int64_t>(i));
-    }
-  }
-  return {sizes.begin(), sizes.end()};
-}
-
 }  // namespace
 
 std::string PendingManifest(std::string_view id_key) {
@@ -50,37 +37,67 @@ absl::Status Ledger::CheckRoom() const {
       options_.folder, FormatBytes(free), FormatBytes(options_.min_free_bytes)));
 }
 
-absl::Status Ledger::Hold(const Digest& digest, std::string_view bytes) {
+absl::StatusOr<bool> Ledger::Hold(const Digest& digest, std::string_view bytes, std::string_view upload) {
   {
     const MutexLock lock(mutex_);
     auto found = held_.find(digest);
     if (found == held_.end()) {
       BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
-      const bool stored = referenced && !damaged_.contains(digest);
+      const bool stored = referenced && damaged_.count(digest) == 0;
       found = held_.emplace(digest, HeldChunk{.stored = stored, .referenced = referenced}).first;
     }
     ++found->second.holders;
-    if (found->second.stored) return absl::OkStatus();
+    if (found->second.stored) return false;
   }
   // The chunk is held: nobody frees it while the lock is open. Another upload that brings it at this moment
   // writes the same bytes.
-  const absl::Status status = WriteChunk(digest, bytes);
-  if (!status.ok()) ReleaseSlice({digest});
-  return status;
+  const absl::Status status = WriteChunk(digest, bytes, upload);
+  if (!status.ok()) {
+    ReleaseSlice({digest});
+    return status;
+  }
+  return true;
 }
 
-absl::Status Ledger::WriteChunk(const Digest& digest, std::string_view bytes) {
+absl::StatusOr<std::optional<int64_t>> Ledger::HoldExisting(const Digest& digest) {
+  const MutexLock lock(mutex_);
+  auto found = held_.find(digest);
+  if (found != held_.end() && !found->second.stored) return std::optional<int64_t>();
+  if (found == held_.end()) {
+    BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
+    if (!referenced || damaged_.count(digest) > 0) return std::optional<int64_t>();
+  }
+  BDH_ASSIGN_OR_RETURN(const std::optional<int64_t> size, chunks_.SizeOf(digest));
+  if (!size.has_value()) return size;
+  if (found == held_.end()) {
+    found = held_.emplace(digest, HeldChunk{.stored = true, .referenced = true}).first;
+  }
+  ++found->second.holders;
+  return size;
+}
+
+absl::Status Ledger::WriteChunk(const Digest& digest, std::string_view bytes, std::string_view upload) {
   BDH_RETURN_IF_ERROR(CheckRoom());
-  rocksdb::WriteBatch batch(bytes.size() + 256);
-  batch.Put(database_[Table::kChunks], ToSlice(digest.view()), ToSlice(bytes));
-  batch.Put(database_[Table::kPending], PendingChunk(digest.view()), "");
+  rocksdb::WriteBatch batch;
+  BDH_RETURN_IF_ERROR(chunks_.Write(digest, bytes, batch));
+  batch.Put(database_[Table::kPending], PendingChunk(digest.view()), ToSlice(upload));
+  const std::string damage = RecordKey(own::kDamage, digest.view());
+  const MutexLock lock(mutex_);
+  const bool heals = damaged_.count(digest) > 0;
+  if (heals) batch.Delete(database_[Table::kRecords], damage);
   // Not synced: Commit syncs the log, and with it all that was written before.
   BDH_RETURN_IF_ERROR(database_.Write(batch));
-  const MutexLock lock(mutex_);
   HeldChunk& chunk = held_.at(digest);
   chunk.stored = chunk.pending = true;
-  damaged_.erase(digest);
+  if (heals) damaged_.erase(digest);
   return absl::OkStatus();
+}
+
+void Ledger::RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batch) {
+  chunks_.Remove(digest, batch);
+  if (damaged_.erase(digest) > 0) {
+    batch.Delete(database_[Table::kRecords], RecordKey(own::kDamage, digest.view()));
+  }
 }
 
 void Ledger::Release(const ChunkSizes& chunks) {
@@ -101,10 +118,8 @@ void Ledger::ReleaseSlice(const std::vector<Digest>& slice) {
   for (const Digest& digest : slice) {
     const auto found = held_.find(digest);
     if (found == held_.end() || --found->second.holders > 0) continue;
-    if (!found->second.referenced) {
-      batch.Delete(database_[Table::kChunks], ToSlice(digest.view()));
-      batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
-    }
+    if (!found->second.referenced) RemoveChunk(digest, batch);
+    if (found->second.pending) batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
     held_.erase(found);
   }
   if (batch.Count() == 0) return;
@@ -122,30 +137,23 @@ void Ledger::ReleaseCommitted(const ChunkSizes& chunks) {
   }
 }
 
-absl::StatusOr<int64_t> Ledger::CommitNew(const v1::StoredCheckpoint& record,
-                                          const v1::StoredManifest& manifest, const ChunkSizes& chunks) {
-  const std::string id_key = IdKey(record.id());
-  rocksdb::WriteBatch batch;
-  batch.Put(database_[Table::kCheckpoints], record.name(), record.SerializeAsString());
-  batch.Put(database_[Table::kOrder], id_key, record.name());
-  batch.Put(database_[Table::kManifests], id_key, manifest.SerializeAsString());
+absl::StatusOr<int64_t> Ledger::ClaimChunks(uint64_t id, std::string_view what,
+                                            const v1::StoredManifest& manifest, const ChunkSizes& chunks,
+                                            Draft& draft) {
+  const std::string id_key = IdKey(id);
+  draft.batch.Put(database_[Table::kManifests], id_key, manifest.SerializeAsString());
   int64_t new_bytes = 0;
   for (const auto& [digest, size] : chunks) {
     const HeldChunk& chunk = held_.at(digest);
     if (!chunk.stored) {
       return absl::AbortedError(absl::StrFormat(
-          "a chunk that %s shares with another checkpoint turned out damaged meanwhile; put it again",
-          record.name()));
+          "a chunk that %s shares with something else turned out damaged meanwhile; put it again", what));
     }
-    batch.Put(database_[Table::kReferences], ReferenceKey(digest.view(), id_key), "");
-    if (chunk.pending) batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
+    draft.batch.Put(database_[Table::kReferences], ReferenceKey(digest.view(), id_key), "");
+    if (chunk.pending) draft.batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
     if (!chunk.referenced) new_bytes += size;
   }
-  v1::StoredState next = state_;
-  next.set_checkpoints(state_.checkpoints() + 1);
-  next.set_stored_bytes(state_.stored_bytes() + new_bytes);
-  BDH_RETURN_IF_ERROR(Apply(batch, std::move(next)));
-  ReleaseCommitted(chunks);
+  draft.state.set_stored_bytes(draft.state.stored_bytes() + new_bytes);
   return new_bytes;
 }
 
@@ -192,7 +200,7 @@ absl::Status Ledger::CollectSlice(const std::string& id_key,
       held->second.pending = true;
       batch.Put(database_[Table::kPending], PendingChunk(digest.view()), "");
     } else {
-      batch.Delete(database_[Table::kChunks], ToSlice(digest.view()));
+      RemoveChunk(digest, batch);
     }
   }
   v1::StoredState next = state_;
@@ -205,34 +213,78 @@ absl::Status Ledger::CollectSlice(const std::string& id_key,
   return absl::OkStatus();
 }
 
-absl::Status Ledger::FreeOrphan(std::string_view digest) {
-  BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest));
+absl::StatusOr<Ledger::Freed> Ledger::FreeUnheld(const std::vector<std::pair<Digest, int64_t>>& chunks,
+                                                 bool dry_run) {
+  Freed freed;
+  const MutexLock lock(mutex_);
   rocksdb::WriteBatch batch;
-  if (!referenced) batch.Delete(database_[Table::kChunks], ToSlice(digest));
-  batch.Delete(database_[Table::kPending], PendingChunk(digest));
+  for (const auto& [digest, size] : chunks) {
+    if (held_.contains(digest)) continue;
+    BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
+    if (referenced) continue;
+    ++freed.chunks;
+    freed.bytes += size;
+    if (dry_run) continue;
+    RemoveChunk(digest, batch);
+    batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
+  }
+  if (batch.Count() > 0) {
+    BDH_RETURN_IF_ERROR(database_.Write(batch));
+  }
+  return freed;
+}
+
+absl::Status Ledger::FreeOrphan(const Digest& digest) {
+  const MutexLock lock(mutex_);
+  BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
+  rocksdb::WriteBatch batch;
+  if (!referenced) RemoveChunk(digest, batch);
+  batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
   return database_.Write(batch);
 }
 
-absl::StatusOr<int64_t> Ledger::Recover() {
-  const auto pending = database_.NewIterator(Table::kPending);
+// A chunk of a named upload whose client may come back. A power cut may have taken the bytes and left the
+// entry.
+absl::Status Ledger::KeepForUpload(const Digest& digest, ChunkSizes& chunks) {
+  BDH_ASSIGN_OR_RETURN(const std::optional<int64_t> size, chunks_.SizeOf(digest));
+  Sha256 sha;
+  std::string bytes;
+  if (!size.has_value() || !chunks_.Read(nullptr, digest, *size, sha, bytes).ok()) return FreeOrphan(digest);
+  BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
+  const MutexLock lock(mutex_);
+  held_[digest] = {.holders = 1, .stored = true, .referenced = referenced, .pending = true};
+  chunks.emplace(digest, *size);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Ledger::Recovered> Ledger::Recover() {
+  BDH_RETURN_IF_ERROR(LoadDamage());
+  Recovered recovered;
   int64_t orphans = 0, deletions = 0;
+  const auto pending = database_.NewIterator(Table::kPending);
   // "c" sorts before "m", but the order does not matter: a chunk in both is freed by whichever sees no
   // reference left.
   for (pending->SeekToFirst(); pending->Valid(); pending->Next()) {
     const std::string_view key = ToView(pending->key());
     if (key.size() == 1 + Digest::kBytes && key[0] == 'c') {
-      BDH_RETURN_IF_ERROR(Annotate(FreeOrphan(key.substr(1)), "free the chunks of an unfinished upload"));
+      const Digest digest = Digest::FromBytes(key.substr(1));
+      const std::string upload = pending->value().ToString();
+      const absl::Status status =
+          upload.empty() ? FreeOrphan(digest) : KeepForUpload(digest, recovered.uploads[upload]);
+      BDH_RETURN_IF_ERROR(Annotate(status, "look after the chunks of an unfinished upload"));
       ++orphans;
     } else if (key.size() == 1 + 8 && key[0] == 'm') {
       BDH_RETURN_IF_ERROR(Annotate(Collect(ParseIdKey(key.substr(1))).status(), "finish a deletion"));
       ++deletions;
     }
   }
-  if (orphans + deletions > 0) {
-    BDH_LOG(INFO) << "recovered unfinished_chunks=" << orphans << " unfinished_deletions=" << deletions;
-  }
   BDH_RETURN_IF_ERROR(database_.ToStatus(pending->status(), "read unfinished work"));
-  return orphans + deletions;
+  if (orphans + deletions > 0) {
+    BDH_LOG(INFO) << "recovered unfinished_chunks=" << orphans << " unfinished_deletions=" << deletions
+                  << " named_uploads=" << recovered.uploads.size();
+  }
+  recovered.finished = orphans + deletions;
+  return recovered;
 }
 
 }  // namespace bdh::store

@@ -4,6 +4,7 @@
 #include <limits>
 #include <set>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
@@ -148,6 +149,7 @@ v1::StoredCheckpoint NewRecord(const Checkpoint& checkpoint, const Digest& diges
   record.set_digest(std::string(digest.view()));
   record.set_facts(checkpoint.facts);
   record.set_provenance(checkpoint.provenance);
+  if (checkpoint.loss.has_value()) record.set_loss(*checkpoint.loss);
   return record;
 }
 
@@ -173,6 +175,23 @@ int64_t ChunkCount(int64_t size_bytes, int64_t chunk_bytes) {
 
 int64_t ChunkSize(int64_t size_bytes, int64_t chunk_bytes, int64_t index) {
   return std::min(chunk_bytes, size_bytes - index * chunk_bytes);
+}
+
+Digest DigestAt(const v1::StoredTensor& tensor, int64_t index) {
+  const auto begin = static_cast<size_t>(index) * Digest::kBytes;
+  return Digest::FromBytes(std::string_view(tensor.chunk_digests()).substr(begin, Digest::kBytes));
+}
+
+std::vector<std::pair<Digest, int64_t>> DistinctChunks(const v1::StoredManifest& manifest) {
+  absl::flat_hash_map<Digest, int64_t> sizes;
+  const auto chunk_bytes = static_cast<int64_t>(manifest.chunk_bytes());
+  for (const v1::StoredTensor& tensor : manifest.tensors()) {
+    const int64_t size = tensor.info().size_bytes();
+    for (int64_t i = 0; i < ChunkCount(size, chunk_bytes); ++i) {
+      sizes[DigestAt(tensor, i)] = ChunkSize(size, chunk_bytes, i);
+    }
+  }
+  return {sizes.begin(), sizes.end()};
 }
 
 absl::StatusOr<v1::StoredManifest> ParseManifest(std::string_view bytes) {
@@ -201,6 +220,7 @@ Checkpoint FromRecord(const v1::StoredCheckpoint& record) {
   checkpoint.create_time = absl::FromUnixMicros(record.create_time_us());
   checkpoint.size_bytes = static_cast<int64_t>(record.size_bytes());
   checkpoint.digest = Digest::FromBytes(record.digest()).Hex();
+  if (record.has_loss()) checkpoint.loss = record.loss();
   return checkpoint;
 }
 

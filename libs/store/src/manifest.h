@@ -1,6 +1,9 @@
 // Checking what a checkpoint says about itself, and its stored form.
 #pragma once
 
+#include <utility>
+#include <vector>
+
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bdh/store/checkpoint.h"
@@ -26,6 +29,12 @@ Digest ContentDigest(const v1::StoredManifest& manifest, std::string_view facts)
 // Number and size of the chunks a tensor of this size is cut into.
 int64_t ChunkCount(int64_t size_bytes, int64_t chunk_bytes);
 int64_t ChunkSize(int64_t size_bytes, int64_t chunk_bytes, int64_t index);
+
+// Of a tensor's chunk.
+Digest DigestAt(const v1::StoredTensor& tensor, int64_t index);
+
+// Every chunk once, with its size.
+std::vector<std::pair<Digest, int64_t>> DistinctChunks(const v1::StoredManifest& manifest);
 
 // DataLossError: the bytes are no manifest, or one that contradicts itself.
 absl::StatusOr<v1::StoredManifest> ParseManifest(std::string_view bytes);

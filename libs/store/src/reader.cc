@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
@@ -18,29 +19,21 @@ bool BeginsWithAny(std::string_view name, const std::vector<std::string>& prefix
 
 }  // namespace
 
-absl::Status ReadChunk(const Database& database, const rocksdb::Snapshot* snapshot, const Digest& digest,
-                       int64_t size, Sha256& sha, std::string& out) {
-  rocksdb::ReadOptions options;
-  options.snapshot = snapshot;
-  options.fill_cache = false;
-  const rocksdb::Status status =
-      database.db().Get(options, database[Table::kChunks], ToSlice(digest.view()), &out);
-  if (status.IsNotFound()) return absl::DataLossError("a chunk is gone");
-  // Whatever keeps the disk from giving the bytes back, they are not there for the caller.
-  if (!status.ok()) {
-    const absl::Status error = database.ToStatus(status, "a chunk cannot be read");
-    return absl::DataLossError(error.message());
+absl::Status ReadServable(const Chunks& chunks, Ledger& ledger, const rocksdb::Snapshot* snapshot,
+                          const Digest& digest, int64_t size, Sha256& sha, std::string& out) {
+  if (const auto damage = ledger.DamageOf(digest); damage.has_value()) return absl::DataLossError(*damage);
+  const absl::Status status = chunks.Read(snapshot, digest, size, sha, out);
+  if (absl::IsDataLoss(status)) {
+    ledger.MarkDamaged(digest, std::string_view(status.message().data(), status.message().size()));
   }
-  if (static_cast<int64_t>(out.size()) != size || !(sha.Of(out) == digest)) {
-    return absl::DataLossError("a chunk is damaged: it does not match its SHA-256");
-  }
-  return absl::OkStatus();
+  return status;
 }
 
 absl::StatusOr<std::unique_ptr<Reader>> DatabaseReader::Open(const Database& database, const Catalog& catalog,
-                                                             Ledger& ledger, std::string_view reference,
+                                                             const Chunks& chunks, Ledger& ledger,
+                                                             std::string_view reference,
                                                              const Selection& selection) {
-  auto reader = std::unique_ptr<DatabaseReader>(new DatabaseReader(database, ledger));
+  auto reader = std::unique_ptr<DatabaseReader>(new DatabaseReader(database, chunks, ledger));
   const rocksdb::Snapshot* snapshot = reader->snapshot_.get();
   BDH_ASSIGN_OR_RETURN(const v1::StoredCheckpoint record, catalog.Find(reference, snapshot));
   BDH_ASSIGN_OR_RETURN(reader->manifest_, catalog.ManifestOf(record, snapshot));
@@ -50,36 +43,60 @@ absl::StatusOr<std::unique_ptr<Reader>> DatabaseReader::Open(const Database& dat
     reader->checkpoint_.tensors.push_back(FromStored(tensor.info()));
   }
   BDH_RETURN_IF_ERROR(reader->Select(selection));
-  return reader;
+  return std::unique_ptr<Reader>(std::move(reader));
 }
 
 absl::Status DatabaseReader::Select(const Selection& selection) {
+  if (!selection.ranges.empty()) return SelectRanges(selection.ranges);
   std::set<std::string_view> wanted(selection.tensors.begin(), selection.tensors.end());
   for (int i = 0; i < manifest_.tensors_size(); ++i) {
-    const std::string& name = manifest_.tensors(i).info().name();
-    if (!selection.tensors.empty() && wanted.erase(name) == 0) continue;
-    if (!BeginsWithAny(name, selection.prefixes_excluded)) selected_.push_back(i);
+    const v1::TensorInfo& info = manifest_.tensors(i).info();
+    if (!selection.tensors.empty() && wanted.erase(info.name()) == 0) continue;
+    if (BeginsWithAny(info.name(), selection.prefixes_excluded)) continue;
+    parts_.push_back({.tensor = i, .begin = 0, .end = info.size_bytes()});
   }
   if (wanted.empty()) return absl::OkStatus();
   return absl::NotFoundError(absl::StrFormat("%s has no tensor \"%s\"", checkpoint_.name, *wanted.begin()));
 }
 
+absl::Status DatabaseReader::SelectRanges(const std::vector<Selection::Range>& ranges) {
+  absl::flat_hash_map<std::string_view, int> indexes;
+  for (int i = 0; i < manifest_.tensors_size(); ++i) indexes[manifest_.tensors(i).info().name()] = i;
+  for (const Selection::Range& range : ranges) {
+    const auto found = indexes.find(range.tensor);
+    if (found == indexes.end()) {
+      return absl::NotFoundError(absl::StrFormat("%s has no tensor \"%s\"", checkpoint_.name, range.tensor));
+    }
+    const int64_t size = manifest_.tensors(found->second).info().size_bytes();
+    if (range.offset < 0 || range.size_bytes < 0 || range.offset > size ||
+        range.size_bytes > size - range.offset) {
+      return absl::OutOfRangeError(
+          absl::StrFormat("%d bytes at offset %d are not all within the %d bytes of %s", range.size_bytes,
+                          range.offset, size, TensorInWords(range.tensor, checkpoint_.name)));
+    }
+    parts_.push_back(
+        {.tensor = found->second, .begin = range.offset, .end = range.offset + range.size_bytes});
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::optional<Piece>> DatabaseReader::Next() {
   const auto chunk_bytes = static_cast<int64_t>(manifest_.chunk_bytes());
-  for (; next_ < selected_.size(); ++next_, next_chunk_ = 0) {
-    const v1::StoredTensor& tensor = manifest_.tensors(selected_[next_]);
-    const int64_t size = tensor.info().size_bytes();
-    if (next_chunk_ == ChunkCount(size, chunk_bytes)) continue;
-    const auto digest = Digest::FromBytes(
-        std::string_view(tensor.chunk_digests()).substr(next_chunk_ * Digest::kBytes, Digest::kBytes));
-    Piece piece{.tensor = tensor.info().name(), .offset = next_chunk_ * chunk_bytes, .bytes = {}};
-    const absl::Status status = ReadChunk(database_, snapshot_.get(), digest,
-                                          ChunkSize(size, chunk_bytes, next_chunk_), sha_, piece.bytes);
-    if (!status.ok()) {
-      ledger_.MarkDamaged(digest);
-      return Annotate(status, TensorInWords(tensor.info().name(), checkpoint_.name));
-    }
-    ++next_chunk_;
+  for (; next_ < parts_.size(); ++next_, offset_ = 0) {
+    const Part& part = parts_[next_];
+    const int64_t begin = part.begin + offset_;
+    if (begin == part.end) continue;
+    const v1::StoredTensor& tensor = manifest_.tensors(part.tensor);
+    const int64_t index = begin / chunk_bytes;
+    Piece piece{.tensor = tensor.info().name(), .offset = begin, .bytes = {}};
+    const absl::Status status =
+        ReadServable(chunks_, ledger_, snapshot_.get(), DigestAt(tensor, index),
+                     ChunkSize(tensor.info().size_bytes(), chunk_bytes, index), sha_, piece.bytes);
+    BDH_RETURN_IF_ERROR(Annotate(status, TensorInWords(tensor.info().name(), checkpoint_.name)));
+    const auto skip = static_cast<size_t>(begin - index * chunk_bytes);
+    const auto take = std::min(piece.bytes.size() - skip, static_cast<size_t>(part.end - begin));
+    if (take < piece.bytes.size()) piece.bytes = piece.bytes.substr(skip, take);
+    offset_ += static_cast<int64_t>(take);
     return std::optional<Piece>(std::move(piece));
   }
   return std::optional<Piece>();

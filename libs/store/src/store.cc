@@ -1,27 +1,39 @@
 #include "bdh/store/store.h"
 
+#include <atomic>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "audit.h"
+#include "backup.h"
 #include "bdh/base/file.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
+#include "blob.h"
 #include "catalog.h"
+#include "chunks.h"
 #include "database.h"
 #include "high_water.h"
+#include "integrity.h"
 #include "ledger.h"
 #include "manifest.h"
+#include "named_uploads.h"
+#include "notes.h"
 #include "reader.h"
 #include "reclaimer.h"
+#include "retention.h"
 #include "upload.h"
+#include "usage.h"
 
 namespace bdh::store {
 namespace {
 
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;
+constexpr size_t kMaxBlobLabel = 256;
+constexpr size_t kSweepSlice = 64;  // Few, so that uploads are not kept waiting.
 
 absl::StatusOr<FileLock> LockFolder(const std::string& folder) {
   BDH_RETURN_IF_ERROR(Annotate(MakeDirectories(folder), "the store's data folder cannot be made"));
@@ -61,6 +73,9 @@ absl::Status CheckState(const Database& database, const v1::StoredState& state, 
         "it was written in format %d by a newer version; this one knows %d: use the newer one",
         state.format(), kFormat));
   }
+  if (state.format() == kFormat && database.lacked_tables()) {
+    return absl::DataLossError("one of its tables is gone");
+  }
   if (state.sequence() < high_water.value()) {
     return absl::DataLossError(
         absl::StrFormat("its last %d changes are lost: the log is damaged or a file was replaced",
@@ -96,6 +111,17 @@ absl::StatusOr<std::unique_ptr<Database>> OpenDatabase(const std::string& folder
   return Database::Open(folder, Database::Mode::kReadWrite, /*create=*/high_water.value() == 0);
 }
 
+// A folder of an older format becomes one of this format with the first change, which is this one.
+absl::Status RaiseFormat(Ledger& ledger) {
+  if (ledger.format() == 0 || ledger.format() == kFormat) return absl::OkStatus();
+  const auto raise = [](Draft& draft) {
+    draft.state.set_format(kFormat);
+    return absl::OkStatus();
+  };
+  BDH_LOG(INFO) << "the store is taken over from format " << ledger.format();
+  return ledger.Apply(raise).status();
+}
+
 }  // namespace
 
 class Store::Impl {
@@ -106,10 +132,46 @@ class Store::Impl {
         lock_(std::move(lock)),
         database_(std::move(database)),
         catalog(*database_),
-        ledger(options, *database_, catalog, std::move(state), std::move(high_water)),
+        chunks(*database_),
+        ledger(options, *database_, catalog, chunks, std::move(state), std::move(high_water)),
+        notes(options, *database_, catalog, ledger),
+        retention(*database_, catalog, chunks, ledger),
+        integrity(*database_, catalog, chunks, ledger),
         reclaimer(*database_) {}
 
   Database& database() { return *database_; }
+
+  void AfterCommit(const std::string& checkpoint) { retention.AfterCommit(checkpoint); }
+
+  absl::StatusOr<GarbageProgress> Collect(bool dry_run,
+                                          const std::function<bool(const GarbageProgress&)>& progress) {
+    if (!dry_run) named_uploads->Expire();
+    GarbageProgress done;
+    std::vector<std::pair<Digest, int64_t>> slice;
+    absl::Status status;
+    const auto sweep = [&] {
+      const auto freed = ledger.FreeUnheld(slice, dry_run);
+      status = freed.status();
+      if (freed.ok()) {
+        done.chunks_seen += static_cast<int64_t>(slice.size());
+        done.chunks_freed += freed->chunks;
+        done.freed_bytes += freed->bytes;
+      }
+      slice.clear();
+      if (status.ok() && progress && !progress(done)) {
+        status = absl::CancelledError("the collection was broken off");
+      }
+      return status.ok();
+    };
+    const Snapshot snapshot(*database_);
+    BDH_RETURN_IF_ERROR(chunks.Walk(snapshot.get(), "", [&](const Digest& digest, int64_t size) {
+      slice.emplace_back(digest, size);
+      return slice.size() < kSweepSlice || sweep();
+    }));
+    if (status.ok()) sweep();
+    BDH_RETURN_IF_ERROR(status);
+    return done;
+  }
 
   // Declared in the order they are built; destroyed in reverse.
   const Options options;
@@ -120,7 +182,13 @@ class Store::Impl {
 
  public:
   const Catalog catalog;
+  Chunks chunks;
   Ledger ledger;
+  Notes notes;
+  Retention retention;
+  Integrity integrity;
+  std::optional<NamedUploads> named_uploads;  // Made of what recovery finds.
+  std::atomic<bool> collecting{false};
   Reclaimer reclaimer;
 };
 
@@ -138,20 +206,24 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(Options options) {
   BDH_RETURN_IF_ERROR(InWords(CheckState(**database, *state, high_water), folder));
   auto impl = std::make_unique<Impl>(std::move(options), std::move(lock), *std::move(database),
                                      *std::move(state), std::move(high_water));
-  const auto recovered = impl->ledger.Recover();
+  BDH_RETURN_IF_ERROR(InWords(RaiseFormat(impl->ledger), folder));
+  auto recovered = impl->ledger.Recover();
   BDH_RETURN_IF_ERROR(InWords(recovered.status(), folder));
-  if (*recovered > 0) impl->reclaimer.Request();
+  impl->named_uploads.emplace(impl->options, impl->ledger, std::move(recovered->uploads));
+  if (recovered->finished > 0) impl->reclaimer.Request();
   return std::unique_ptr<Store>(new Store(std::move(impl)));
 }
 
 absl::StatusOr<std::unique_ptr<Upload>> Store::Begin(Checkpoint checkpoint) {
   BDH_RETURN_IF_ERROR(CheckDescription(impl_->options, checkpoint));
   BDH_RETURN_IF_ERROR(impl_->ledger.BeginUpload());
-  return std::make_unique<LedgerUpload>(impl_->options, impl_->ledger, std::move(checkpoint));
+  return std::make_unique<LedgerUpload>(impl_->options, impl_->ledger, std::move(checkpoint),
+                                        [this](const std::string& name) { impl_->AfterCommit(name); });
 }
 
 absl::StatusOr<std::unique_ptr<Reader>> Store::Read(std::string_view reference, Selection selection) {
-  return DatabaseReader::Open(impl_->database(), impl_->catalog, impl_->ledger, reference, selection);
+  return DatabaseReader::Open(impl_->database(), impl_->catalog, impl_->chunks, impl_->ledger, reference,
+                              selection);
 }
 
 absl::StatusOr<Checkpoint> Store::Describe(std::string_view reference) const {
@@ -160,7 +232,8 @@ absl::StatusOr<Checkpoint> Store::Describe(std::string_view reference) const {
 }
 
 absl::StatusOr<Store::Page> Store::List(std::string_view run, int size, std::string_view token) const {
-  return impl_->catalog.List(run, size, token);
+  const Snapshot snapshot(impl_->database());
+  return impl_->catalog.List(run, size, token, snapshot.get());
 }
 
 absl::StatusOr<int64_t> Store::Delete(std::string_view name) {
@@ -182,12 +255,186 @@ absl::StatusOr<std::vector<Tag>> Store::ListTags() const {
   return impl_->catalog.Tags();
 }
 
+int64_t Store::chunk_bytes() const {
+  return impl_->options.chunk_bytes;
+}
+
+absl::StatusOr<std::vector<int>> Store::FindMissingChunks(std::string_view upload,
+                                                          const std::vector<std::string>& digests) {
+  return impl_->named_uploads->FindMissing(upload, digests);
+}
+
+absl::StatusOr<int64_t> Store::PutChunk(std::string_view upload, std::string_view digest,
+                                        std::string_view bytes) {
+  return impl_->named_uploads->PutChunk(upload, digest, bytes);
+}
+
+absl::Status Store::SyncChunks() {
+  BDH_RETURN_IF_ERROR(impl_->chunks.Sync());
+  return impl_->database().SyncLog();
+}
+
+absl::StatusOr<Upload::Result> Store::CommitUpload(std::string_view upload, Checkpoint checkpoint,
+                                                   const std::vector<TensorDigests>& chunks,
+                                                   const Change& also) {
+  BDH_RETURN_IF_ERROR(CheckDescription(impl_->options, checkpoint));
+  auto result = impl_->named_uploads->Commit(upload, checkpoint, chunks, also);
+  if (result.ok()) impl_->AfterCommit(result->checkpoint.name);
+  return result;
+}
+
+absl::StatusOr<Store::ChunkList> Store::ListChunks(std::string_view reference) const {
+  const Snapshot snapshot(impl_->database());
+  BDH_ASSIGN_OR_RETURN(const v1::StoredCheckpoint record, impl_->catalog.Find(reference, snapshot.get()));
+  BDH_ASSIGN_OR_RETURN(const v1::StoredManifest manifest, impl_->catalog.ManifestOf(record, snapshot.get()));
+  ChunkList list;
+  BDH_ASSIGN_OR_RETURN(list.checkpoint, impl_->catalog.Describe(record.name(), snapshot.get()));
+  list.chunk_bytes = static_cast<int64_t>(manifest.chunk_bytes());
+  for (const v1::StoredTensor& tensor : manifest.tensors()) {
+    TensorDigests& digests = list.chunks.emplace_back();
+    digests.tensor = tensor.info().name();
+    for (int64_t i = 0; i < ChunkCount(tensor.info().size_bytes(), list.chunk_bytes); ++i) {
+      digests.digests.emplace_back(DigestAt(tensor, i).view());
+    }
+  }
+  return list;
+}
+
+absl::StatusOr<std::vector<TagChange>> Store::TagHistory(std::string_view tag, int limit) const {
+  return impl_->notes.TagHistory(tag, limit);
+}
+
+absl::Status Store::Annotate(std::string_view reference, const Note& note) {
+  return impl_->notes.Annotate(reference, note);
+}
+
+absl::StatusOr<Note> Store::GetNote(std::string_view reference) const {
+  return impl_->notes.Get(reference);
+}
+
+absl::StatusOr<Store::FoundPage> Store::Search(const std::map<std::string, std::string>& labels,
+                                               std::string_view run, int size, std::string_view token) const {
+  return impl_->notes.Search(labels, run, size, token);
+}
+
+absl::StatusOr<Pin> Store::PinCheckpoint(std::string_view reference, std::string_view holder,
+                                         absl::Duration duration) {
+  return impl_->notes.PinCheckpoint(reference, holder, duration);
+}
+
+absl::Status Store::Unpin(std::string_view checkpoint, std::string_view holder) {
+  return impl_->notes.Unpin(checkpoint, holder);
+}
+
+absl::StatusOr<std::vector<Pin>> Store::ListPins() const {
+  return impl_->notes.ListPins();
+}
+
+absl::Status Store::SetRetention(std::string_view run, const std::optional<RetentionPolicy>& policy) {
+  return impl_->retention.Set(run, policy);
+}
+
+absl::StatusOr<RetentionRule> Store::GetRetention(std::string_view run) const {
+  return impl_->retention.Get(run);
+}
+
+absl::StatusOr<RetentionResult> Store::ApplyRetention(std::string_view run, bool dry_run) {
+  auto result = impl_->retention.Apply(run, dry_run);
+  if (result.ok() && !dry_run && !result->deleted.empty()) impl_->reclaimer.Request();
+  return result;
+}
+
+absl::Status Store::Write(const Change& change) {
+  return impl_->ledger.Apply([&](Draft& draft) { return draft.Run(change); }).status();
+}
+
+absl::StatusOr<std::optional<std::string>> Store::GetRecord(std::string_view table,
+                                                            std::string_view key) const {
+  return store::GetRecord(impl_->database(), table, key);
+}
+
+absl::StatusOr<std::vector<Record>> Store::ScanRecords(std::string_view table, std::string_view prefix,
+                                                       std::string_view after, size_t limit) const {
+  return store::ScanRecords(impl_->database(), table, prefix, after, limit);
+}
+
+absl::StatusOr<std::unique_ptr<BlobUpload>> Store::BeginBlob(std::string label, int64_t max_bytes) {
+  if (label.empty() || label.size() > kMaxBlobLabel) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the label of a blob has %d bytes; want 1 to %d", label.size(), kMaxBlobLabel));
+  }
+  BDH_RETURN_IF_ERROR(impl_->ledger.BeginUpload());
+  return std::make_unique<LedgerBlobUpload>(impl_->options, impl_->ledger, std::move(label), max_bytes);
+}
+
+absl::StatusOr<std::unique_ptr<BlobReader>> Store::ReadBlob(uint64_t id) {
+  return DatabaseBlobReader::Open(impl_->database(), impl_->chunks, impl_->ledger, id);
+}
+
+absl::StatusOr<int64_t> Store::DeleteBlob(uint64_t id, const Change& also) {
+  const auto remove = [&](Draft& draft) -> absl::Status {
+    BDH_RETURN_IF_ERROR(draft.DeleteBlob(id));
+    return draft.Run(also);
+  };
+  BDH_ASSIGN_OR_RETURN(const int64_t freed, impl_->ledger.Apply(remove));
+  if (freed > 0) impl_->reclaimer.Request();
+  return freed;
+}
+
+absl::StatusOr<std::vector<Blob>> Store::ListBlobs(uint64_t after_id, size_t limit) const {
+  BDH_ASSIGN_OR_RETURN(const auto records, store::ScanRecords(impl_->database(), own::kBlobs, "",
+                                                              after_id == 0 ? "" : IdKey(after_id), limit));
+  std::vector<Blob> blobs;
+  for (const Record& record : records) {
+    v1::StoredBlob stored;
+    BDH_RETURN_IF_ERROR(ParseRecordInto(record.value, "a blob", stored));
+    blobs.push_back(FromStoredBlob(stored));
+  }
+  return blobs;
+}
+
+absl::StatusOr<VerifyResult> Store::Verify(const VerifyOptions& options) {
+  return impl_->integrity.Verify(options);
+}
+
+absl::StatusOr<std::vector<Damage>> Store::ListDamage(size_t limit) const {
+  return impl_->integrity.ListDamage(limit);
+}
+
+absl::Status Store::Heal(std::string_view digest, std::string_view bytes) {
+  Sha256 sha;
+  const Digest real = sha.Of(bytes);
+  if (real.view() != digest)
+    return absl::InvalidArgumentError("the bytes do not have the digest they came with");
+  return impl_->ledger.Heal(real, bytes);
+}
+
+absl::StatusOr<GarbageProgress> Store::CollectGarbage(
+    bool dry_run, const std::function<bool(const GarbageProgress&)>& progress) {
+  if (impl_->collecting.exchange(true)) return absl::AbortedError("a collection is running already");
+  const auto result = impl_->Collect(dry_run, progress);
+  impl_->collecting = false;
+  if (result.ok() && !dry_run) Reclaim();
+  return result;
+}
+
+absl::StatusOr<Usage> Store::GetUsage() const {
+  return MeasureUsage(impl_->database(), impl_->catalog, impl_->chunks, impl_->options.folder);
+}
+
+absl::Status Store::BackUp(const std::string& folder,
+                           const std::function<bool(const BackUpProgress&)>& progress) {
+  return BackUpInto(impl_->options.folder, impl_->database(), folder, progress);
+}
+
 Store::Totals Store::totals() const {
-  return impl_->ledger.totals();
+  Totals totals = impl_->ledger.totals();
+  totals.named_uploads = impl_->named_uploads->count();
+  return totals;
 }
 
 absl::StatusOr<Store::Audit> Store::Check() const {
-  return CheckEverything(impl_->database(), impl_->catalog);
+  return CheckEverything(impl_->database(), impl_->catalog, impl_->chunks);
 }
 
 absl::Status Store::Flush() {

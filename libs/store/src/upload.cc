@@ -10,11 +10,13 @@
 
 namespace bdh::store {
 
-LedgerUpload::LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint)
+LedgerUpload::LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint,
+                           Committed committed)
     : options_(options),
       ledger_(ledger),
       checkpoint_(std::move(checkpoint)),
-      manifest_(NewManifest(checkpoint_, options.chunk_bytes)) {
+      manifest_(NewManifest(checkpoint_, options.chunk_bytes)),
+      committed_(std::move(committed)) {
   SkipFinishedTensors();
 }
 
@@ -91,14 +93,14 @@ absl::Status LedgerUpload::Append(std::string_view bytes) {
 absl::Status LedgerUpload::StoreChunk(std::string_view bytes) {
   const Digest digest = sha_.Of(bytes);
   if (!held_.contains(digest)) {
-    BDH_RETURN_IF_ERROR(ledger_.Hold(digest, bytes));
+    BDH_RETURN_IF_ERROR(ledger_.Hold(digest, bytes).status());
     held_.emplace(digest, static_cast<int64_t>(bytes.size()));
   }
   manifest_.mutable_tensors(static_cast<int>(index_))->mutable_chunk_digests()->append(digest.view());
   return absl::OkStatus();
 }
 
-absl::StatusOr<Upload::Result> LedgerUpload::Commit() {
+absl::StatusOr<Upload::Result> LedgerUpload::Commit(const Change& also) {
   BDH_RETURN_IF_ERROR(failed_);
   if (!complete()) {
     failed_ = absl::InvalidArgumentError(absl::StrFormat(
@@ -106,7 +108,7 @@ absl::StatusOr<Upload::Result> LedgerUpload::Commit() {
         current().name, offset_, current().size_bytes, checkpoint_.tensors.size() - index_ - 1));
     return failed_;
   }
-  auto committed = ledger_.Commit(checkpoint_, manifest_, held_);
+  auto committed = ledger_.Commit(checkpoint_, manifest_, held_, also);
   if (!committed.ok()) {
     failed_ = committed.status();
     return failed_;
@@ -115,6 +117,7 @@ absl::StatusOr<Upload::Result> LedgerUpload::Commit() {
   failed_ = absl::FailedPreconditionError("this upload is committed already");
   Result result{.checkpoint = FromRecord(committed->record), .stored_bytes = committed->new_bytes};
   result.checkpoint.tensors = std::move(checkpoint_.tensors);
+  if (committed_) committed_(result.checkpoint.name);
   return result;
 }
 

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 
 #include "bdh/store/store.h"
 #include "bdh/v1/store_manifest.pb.h"
@@ -13,11 +15,13 @@ namespace bdh::store {
 class LedgerUpload final : public Upload {
  public:
   // `checkpoint` is checked, BeginUpload was called.
-  LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint);
+  // `committed` is told the name of the checkpoint once it is there.
+  using Committed = std::function<void(const std::string& name)>;
+  LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint, Committed committed);
   ~LedgerUpload() override;
 
   absl::Status AddChunk(std::string_view tensor, int64_t offset, std::string_view bytes) override;
-  absl::StatusOr<Result> Commit() override;
+  absl::StatusOr<Result> Commit(const Change& also) override;
 
  private:
   absl::Status CheckPosition(std::string_view tensor, int64_t offset, std::string_view bytes) const;
@@ -37,6 +41,7 @@ class LedgerUpload final : public Upload {
   std::string partial_;  // The begun chunk, when pieces do not fit the store's chunks.
   Ledger::ChunkSizes held_;
   absl::Status failed_;
+  const Committed committed_;
 };
 
 }  // namespace bdh::store

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,10 @@ struct Checkpoint {
   // What the writer says about itself: host, version. Kept, but no part of the digest: the same content from
   // another host is the same checkpoint.
   std::string provenance = {};
+  // Name of the checkpoint this one continues, or empty: chunks may be kept as the difference from it.
+  std::string parent = {};
+  // What retention's keep_best goes by; less is better.
+  std::optional<double> loss = {};
 
   // Set by the store.
   absl::Time create_time = {};

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,7 +21,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
+#include "bdh/store/care.h"
 #include "bdh/store/checkpoint.h"
+#include "bdh/store/records.h"
 
 namespace bdh::store {
 
@@ -41,9 +44,54 @@ class Upload {
   virtual absl::Status AddChunk(std::string_view tensor, int64_t offset, std::string_view bytes) = 0;
 
   // Makes the checkpoint visible, whole and durable, in one step. The same content under the same name again
-  // is OK and changes nothing. AlreadyExistsError: the name holds other content. InvalidArgumentError: bytes
-  // are missing.
-  virtual absl::StatusOr<Result> Commit() = 0;
+  // is OK and changes nothing (but `also` happens). AlreadyExistsError: the name holds other content.
+  // InvalidArgumentError: bytes are missing. `also` happens in the same step; its error is the answer.
+  virtual absl::StatusOr<Result> Commit(const Change& also = {}) = 0;
+};
+
+// A string of bytes that something other than a checkpoint owns: it is cut into chunks that are kept once,
+// verified, scrubbed and freed like those of checkpoints. Its id never names another blob.
+struct Blob {
+  uint64_t id = 0;
+  std::string label;  // What it is, for people: it stands in reports of damage. At most 256 bytes.
+  int64_t size_bytes = 0;
+  std::string sha256;  // Of all its bytes, in lower-case hex.
+  absl::Time create_time;
+};
+
+// A blob on its way in; as Upload.
+class BlobUpload {
+ public:
+  struct Result {
+    Blob blob;
+    int64_t stored_bytes = 0;  // That the store did not hold before.
+  };
+  virtual ~BlobUpload() = default;
+
+  // The next bytes; at most max_piece_bytes. ResourceExhaustedError: more than `max_bytes`, or the disk is
+  // full.
+  virtual absl::Status Add(std::string_view bytes) = 0;
+
+  // Makes the blob durable in one step with `also`, which is told its id and writes down who owns it (and may
+  // delete the blob it replaces). `also` may refuse: then the upload leaves nothing.
+  using Owner = std::function<absl::Status(Transaction&, const Blob&)>;
+  virtual absl::StatusOr<Result> Commit(const Owner& also) = 0;
+};
+
+// A blob on its way out; as Reader.
+class BlobReader {
+ public:
+  virtual ~BlobReader() = default;
+  virtual const Blob& blob() const = 0;
+  // The next bytes, verified; nullopt after the last. DataLossError: damaged or gone; the message has the
+  // label.
+  virtual absl::StatusOr<std::optional<std::string>> Next() = 0;
+};
+
+// The digests of a tensor's chunks, in order: all of chunk_bytes but the last.
+struct TensorDigests {
+  std::string tensor;
+  std::vector<std::string> digests;  // 32 bytes each.
 };
 
 // Some consecutive bytes of a tensor.
@@ -69,6 +117,13 @@ class Reader {
 struct Selection {
   std::vector<std::string> tensors = {};            // Empty: all.
   std::vector<std::string> prefixes_excluded = {};  // Leaves out tensors whose names begin so.
+  // Instead of the above: these bytes, in this order. Whole chunks are read and verified for them.
+  struct Range {
+    std::string tensor;
+    int64_t offset = 0;
+    int64_t size_bytes = 0;
+  };
+  std::vector<Range> ranges = {};
 };
 
 class Store {
@@ -78,6 +133,8 @@ class Store {
     int64_t chunk_bytes = 1 << 20;      // Size tensors are cut into, from now on.
     int64_t max_piece_bytes = 1 << 20;  // Most that one AddChunk may bring.
     int max_uploads = 16;
+    int max_named_uploads = 256;
+    absl::Duration upload_quiet_time = absl::Hours(1);
     int max_tensors = 100'000;
     int max_tags = 10'000;
     int64_t max_checkpoint_bytes = int64_t{1} << 40;
@@ -96,11 +153,42 @@ class Store {
   // too many uploads.
   absl::StatusOr<std::unique_ptr<Upload>> Begin(Checkpoint checkpoint);
 
+  // Uploads that resume: a named upload lives in the store until it is committed, or has been quiet for
+  // `upload_quiet_time`; it survives the death of its client, and of the daemon.
+  //
+  // Begins or continues one: which of `digests` (32 bytes each) the store lacks; indexes, ascending. Those it
+  // has are kept until the upload ends. InvalidArgumentError: a bad name, a digest that is none.
+  // ResourceExhaustedError: too many uploads.
+  absl::StatusOr<std::vector<int>> FindMissingChunks(std::string_view upload,
+                                                     const std::vector<std::string>& digests);
+  // Stores a chunk of at most max_piece_bytes; answers the bytes that were new. Durable after SyncChunks, or
+  // with the commit. Again is OK. NotFoundError: no such upload. InvalidArgumentError: the bytes have another
+  // digest.
+  absl::StatusOr<int64_t> PutChunk(std::string_view upload, std::string_view digest, std::string_view bytes);
+  absl::Status SyncChunks();
+  // Makes a checkpoint of chunks that are there, and ends the upload; after an error it lives on. `chunks`
+  // are in the order of checkpoint.tensors. FailedPreconditionError: a chunk is missing.
+  // InvalidArgumentError: a chunk does not have the size its place demands. And the errors of Begin and
+  // Upload::Commit.
+  absl::StatusOr<Upload::Result> CommitUpload(std::string_view upload, Checkpoint checkpoint,
+                                              const std::vector<TensorDigests>& chunks,
+                                              const Change& also = {});
+  int64_t chunk_bytes() const;
+
   // `reference` is the name of a checkpoint or of a tag, here and below. NotFoundError: nothing has this
-  // name, or no such tensor.
+  // name, or no such tensor. OutOfRangeError: a range ends behind its tensor.
   absl::StatusOr<std::unique_ptr<Reader>> Read(std::string_view reference, Selection selection = {});
 
   absl::StatusOr<Checkpoint> Describe(std::string_view reference) const;
+
+  // The digests of a checkpoint's chunks, in the order of its tensors, and the size they were cut to: what a
+  // copy to another store begins with.
+  struct ChunkList {
+    Checkpoint checkpoint;
+    int64_t chunk_bytes = 0;
+    std::vector<TensorDigests> chunks;
+  };
+  absl::StatusOr<ChunkList> ListChunks(std::string_view reference) const;
 
   struct Page {
     std::vector<Checkpoint> checkpoints;  // Newest first, without their tensors.
@@ -111,7 +199,7 @@ class Store {
   absl::StatusOr<Page> List(std::string_view run, int size, std::string_view token) const;
 
   // Deletes a checkpoint and the chunks that nothing else holds; answers their size. FailedPreconditionError:
-  // a tag points to it.
+  // a tag points to it, or it is pinned.
   absl::StatusOr<int64_t> Delete(std::string_view name);
 
   // Points `tag` to what `reference` names now. With `expected`, only if the tag points to that checkpoint
@@ -120,12 +208,80 @@ class Store {
                              const std::optional<std::string>& expected = std::nullopt);
   absl::Status DeleteTag(std::string_view tag);
   absl::StatusOr<std::vector<Tag>> ListTags() const;  // Sorted by name.
+  // Where a tag pointed, newest first; the last 1,000 changes are kept. NotFoundError: there never was such a
+  // tag.
+  absl::StatusOr<std::vector<TagChange>> TagHistory(std::string_view tag, int limit) const;
+
+  // Replaces the note. InvalidArgumentError: too long, or too many labels.
+  absl::Status Annotate(std::string_view reference, const Note& note);
+  absl::StatusOr<Note> GetNote(std::string_view reference) const;
+  struct FoundPage {
+    std::vector<Checkpoint> checkpoints;  // As Page.
+    std::vector<Note> notes;              // In the same order.
+    std::string next_token;
+  };
+  // Checkpoints that have all these labels; otherwise as List.
+  absl::StatusOr<FoundPage> Search(const std::map<std::string, std::string>& labels, std::string_view run,
+                                   int size, std::string_view token) const;
+
+  // Keeps a checkpoint from being deleted while somebody reads it, for at most an hour; again with the same
+  // holder lengthens the time. Survives a restart. InvalidArgumentError: a bad holder (1 to 256 bytes) or
+  // time.
+  absl::StatusOr<Pin> PinCheckpoint(std::string_view reference, std::string_view holder,
+                                    absl::Duration duration);
+  absl::Status Unpin(std::string_view checkpoint, std::string_view holder);  // No such pin is OK.
+  absl::StatusOr<std::vector<Pin>> ListPins() const;  // Those that live, by checkpoint.
+
+  // What is kept of `run`; "": of all runs that have no policy of their own. nullopt removes it. Applied
+  // after each commit of a checkpoint of the run. InvalidArgumentError: negative, or it would keep nothing.
+  absl::Status SetRetention(std::string_view run, const std::optional<RetentionPolicy>& policy);
+  // NotFoundError: neither the run nor the store has a policy.
+  absl::StatusOr<RetentionRule> GetRetention(std::string_view run) const;
+  // Deletes what the policies do not keep; "": of all runs. FailedPreconditionError: no policy is set.
+  absl::StatusOr<RetentionResult> ApplyRetention(std::string_view run, bool dry_run);
+
+  // Records; see records.h. What Write answered with OK survives a power cut.
+  absl::Status Write(const Change& change);
+  absl::StatusOr<std::optional<std::string>> GetRecord(std::string_view table, std::string_view key) const;
+  absl::StatusOr<std::vector<Record>> ScanRecords(std::string_view table, std::string_view prefix,
+                                                  std::string_view after, size_t limit) const;
+
+  // Blobs. Whoever makes one remembers its id in a record written with it; a blob whose id nobody knows is
+  // never freed. BeginBlob counts as an upload. NotFoundError: no such blob.
+  absl::StatusOr<std::unique_ptr<BlobUpload>> BeginBlob(std::string label, int64_t max_bytes);
+  absl::StatusOr<std::unique_ptr<BlobReader>> ReadBlob(uint64_t id);
+  // Deletes it in one step with `also`; answers the bytes freed. No such blob is OK, `also` happens.
+  absl::StatusOr<int64_t> DeleteBlob(uint64_t id, const Change& also = {});
+  absl::StatusOr<std::vector<Blob>> ListBlobs(uint64_t after_id, size_t limit) const;  // By id.
+
+  // Reads what is kept and compares it with its digests. Damage is written down and never served from then
+  // on; chunks found right are taken off that list.
+  absl::StatusOr<VerifyResult> Verify(const VerifyOptions& options);
+  // What is known to be damaged, without reading; by digest.
+  absl::StatusOr<std::vector<Damage>> ListDamage(size_t limit) const;
+  // Stores the right bytes of a damaged chunk. NotFoundError: the chunk is not known to be damaged.
+  // InvalidArgumentError: the bytes have another digest.
+  absl::Status Heal(std::string_view digest, std::string_view bytes);
+
+  // Frees what nothing holds: chunks that no checkpoint, blob or upload holds, and uploads that went quiet.
+  // AbortedError: a collection is running. `progress` returning false breaks off with CancelledError.
+  absl::StatusOr<GarbageProgress> CollectGarbage(
+      bool dry_run, const std::function<bool(const GarbageProgress&)>& progress = {});
+
+  absl::StatusOr<Usage> GetUsage() const;
+
+  // Copies the store as it is at one moment into `folder`, which Open can then open; uploads go on meanwhile.
+  // Begun again there it copies only what is new. InvalidArgumentError: the folder holds something else.
+  absl::Status BackUp(const std::string& folder,
+                      const std::function<bool(const BackUpProgress&)>& progress = {});
 
   struct Totals {
     int64_t checkpoints = 0;
     int64_t tags = 0;
-    int64_t stored_bytes = 0;  // Distinct chunks of all checkpoints.
-    int uploads = 0;           // In flight.
+    int64_t blobs = 0;
+    int64_t stored_bytes = 0;  // Distinct chunks of all checkpoints and blobs.
+    int uploads = 0;           // In flight, without named ones.
+    int named_uploads = 0;
   };
   Totals totals() const;
 
@@ -136,9 +292,10 @@ class Store {
   // What a walk over the whole folder finds; reads every byte.
   struct Audit {
     int64_t checkpoints = 0;
+    int64_t blobs = 0;
     int64_t chunks = 0;
     int64_t chunk_bytes = 0;
-    int64_t orphans = 0;               // Chunks that no checkpoint holds: of uploads in flight, or a bug.
+    int64_t orphans = 0;               // Chunks that nothing holds: of uploads in flight, or a bug.
     std::vector<std::string> damaged;  // A sentence each.
   };
   absl::StatusOr<Audit> Check() const;

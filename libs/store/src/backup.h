@@ -1,0 +1,16 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "bdh/store/care.h"
+#include "database.h"
+
+namespace bdh::store {
+
+// Copies the store as it is at one moment into `folder`.
+absl::Status BackUpInto(const std::string& store_folder, const Database& database, const std::string& folder,
+                        const std::function<bool(const BackUpProgress&)>& progress);
+
+}  // namespace bdh::store
