@@ -11,6 +11,7 @@
 #include "bdh/mesh/gate.h"
 #include "bdh/mesh/listen_options.h"
 #include "bdh/mesh/server.h"
+#include "bdh/store/coordination.h"
 #include "bdh/store/store.h"
 #include "bdh/telemetry/metrics.h"
 #include "bdh/v1/config.pb.h"
@@ -18,6 +19,10 @@
 namespace bdh::checkpoint_store {
 
 class CheckpointStore;
+class CoordinationService;
+class KeyValueService;
+class RunRecordService;
+class Waits;
 
 class Server : public mesh::Daemon {
  public:
@@ -37,8 +42,10 @@ class Server : public mesh::Daemon {
 
   const std::string& address() const override { return server_->address(); }
   const std::string& admin_address() const override { return server_->admin_address(); }
+  const telemetry::Metrics& metrics() const { return metrics_; }
 
-  // Uploads and downloads may finish within `timeout`; those cut off leave nothing behind.
+  // Uploads and downloads may finish within `timeout`; those cut off leave nothing behind. Calls that wait
+  // end at once.
   void Drain(absl::Duration timeout) override;
 
  private:
@@ -48,7 +55,12 @@ class Server : public mesh::Daemon {
   telemetry::Metrics metrics_;
   std::unique_ptr<mesh::Gate> gate_;
   std::unique_ptr<store::Store> store_;
+  std::unique_ptr<store::Coordination> coordination_;
+  std::unique_ptr<Waits> waits_;
   std::unique_ptr<CheckpointStore> service_;
+  std::unique_ptr<CoordinationService> groups_;
+  std::unique_ptr<KeyValueService> values_;
+  std::unique_ptr<RunRecordService> records_;
   std::unique_ptr<mesh::Server> server_;
 };
 

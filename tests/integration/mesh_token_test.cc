@@ -133,7 +133,8 @@ TEST_F(MeshTokenTest, TheDataLoaderDemandsIt) {
 
 TEST_F(MeshTokenTest, TheCheckpointStoreDemandsIt) {
   ExpectServerGuarded<checkpoint_store::Server>(Config(), &checkpoint_store::OptionsFromConfig,
-                                                {"CheckpointStoreService"});
+                                                {"CheckpointStoreService", "CoordinationService",
+                                                 "KeyValueService", "RunRecordService"});
 }
 
 TEST_F(MeshTokenTest, InferenceDemandsIt) {
