@@ -3,11 +3,10 @@
 // for one byte that begins none. So our text equals what Python, browsers and Hugging Face make of the bytes.
 #include "bdh/base/status_macros.h"
 #include "bdh/tokenizer/tokenizer.h"
+#include "utf8.h"
 
 namespace bdh::tokenizer {
 namespace {
-
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 // What a lead byte announces. `length` 0: no character begins so.
 struct Sequence {
@@ -51,7 +50,7 @@ std::string TakeDecided(std::string& pending) {
     const size_t matching = Matching(rest, sequence);
     const bool whole = matching == static_cast<size_t>(sequence.length);
     if (!whole && sequence.length > 0 && matching == rest.size()) break;  // More may come.
-    out.append(whole ? rest.substr(0, matching) : kReplacement);
+    out.append(whole ? rest.substr(0, matching) : kReplacementCharacter);
     rest.remove_prefix(matching);
   }
   pending.erase(0, pending.size() - rest.size());
@@ -61,7 +60,7 @@ std::string TakeDecided(std::string& pending) {
 }  // namespace
 
 absl::StatusOr<std::string> StreamDecoder::Push(int32_t token) {
-  BDH_RETURN_IF_ERROR(tokenizer_->Decode(token, pending_));
+  BDH_RETURN_IF_ERROR(tokenizer_->DecodeNext(token, state_, pending_));
   return TakeDecided(pending_);
 }
 
@@ -69,7 +68,15 @@ std::string StreamDecoder::Flush() {
   // What is held back is always one maximal subpart.
   const bool held = !pending_.empty();
   pending_.clear();
-  return held ? std::string(kReplacement) : "";
+  state_ = {};
+  return held ? std::string(kReplacementCharacter) : "";
+}
+
+std::string Repaired(std::string_view text) {
+  std::string pending(text);
+  std::string out = TakeDecided(pending);
+  if (!pending.empty()) out.append(kReplacementCharacter);
+  return out;
 }
 
 }  // namespace bdh::tokenizer
