@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/corpus/text_files.h"
+#include "services/data_loader/convert.h"
 
 namespace bdh::data_loader {
 namespace {
@@ -84,6 +85,32 @@ absl::Status TakeFiles(const std::vector<corpus::TextFile>& files, const grpc::S
   return absl::OkStatus();
 }
 
+// Text beside sources would be passed over in silence. A client that has none to send has closed its side.
+absl::Status ExpectNoChunks(CreateStream& stream, std::string_view instead) {
+  v1::CreateDatasetRequest request;
+  if (!stream.Read(&request)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("the spec names %s, and a chunk of text was sent too; send text, or name %s, not both",
+                      instead, instead));
+}
+
+absl::StatusOr<std::shared_ptr<const corpus::Dataset>> CombineParts(corpus::DatasetStore& store,
+                                                                    const v1::DatasetSpec& spec) {
+  if (spec.paths_size() > 0 || spec.streaming() || !spec.tokenizer().empty() || spec.has_end_of_text() ||
+      spec.has_validation_fraction() || spec.split_rule() != v1::SPLIT_RULE_UNSPECIFIED ||
+      spec.has_documents()) {
+    return absl::InvalidArgumentError(
+        "the spec names parts, which have their text, tokenizer and splits already; set only name, parts and "
+        "order");
+  }
+  std::vector<corpus::DatasetInfo::Part> parts;
+  for (const v1::DatasetPart& part : spec.parts()) {
+    parts.push_back({part.dataset(), "", part.has_weight() ? part.weight() : 1});
+  }
+  BDH_ASSIGN_OR_RETURN(const corpus::DatasetSpec store_spec, ToStoreSpec(spec));
+  return store.Combine(store_spec, std::move(parts));
+}
+
 absl::Status CheckChunk(const v1::CreateDatasetRequest& request) {
   if (!request.has_chunk()) {
     return absl::InvalidArgumentError("after the first message every message must hold a chunk");
@@ -112,41 +139,27 @@ absl::Status TakeChunks(CreateStream& stream, corpus::DatasetImport& import, Rep
 
 }  // namespace
 
-v1::Dataset ToProto(const corpus::DatasetInfo& info) {
-  v1::Dataset out;
-  out.set_name(info.name);
-  out.set_hash(info.hash);
-  out.set_tokenizer(info.tokenizer);
-  out.set_vocab_size(info.vocab_size);
-  out.set_documents(info.documents);
-  out.set_bytes_in(info.bytes_in);
-  out.set_train_tokens(info.train_tokens);
-  out.set_validation_tokens(info.validation_tokens);
-  const int64_t ms = absl::ToUnixMillis(info.create_time);
-  out.mutable_create_time()->set_seconds(ms / 1000);
-  out.mutable_create_time()->set_nanos(static_cast<int32_t>(ms % 1000 * 1000000));
-  return out;
-}
-
 absl::StatusOr<std::shared_ptr<const corpus::Dataset>> ImportDataset(corpus::DatasetStore& store,
                                                                      const grpc::ServerContext& context,
                                                                      CreateStream& stream) {
   BDH_ASSIGN_OR_RETURN(const v1::DatasetSpec spec, ReadSpec(stream));
+  if (spec.parts_size() > 0) {
+    BDH_RETURN_IF_ERROR(ExpectNoChunks(stream, "parts"));
+    return CombineParts(store, spec);
+  }
+  if (spec.paths_size() > 0) BDH_RETURN_IF_ERROR(ExpectNoChunks(stream, "paths"));
   BDH_ASSIGN_OR_RETURN(const auto files, corpus::ListTextFiles({spec.paths().begin(), spec.paths().end()}));
   BDH_ASSIGN_OR_RETURN(const int64_t bytes_total, SizeOf(files, store));
-  BDH_ASSIGN_OR_RETURN(
-      const auto import,
-      store.Import({.name = spec.name(),
-                    .tokenizer = spec.tokenizer(),
-                    .validation_fraction = spec.has_validation_fraction()
-                                               ? std::optional<double>(spec.validation_fraction())
-                                               : std::nullopt}));
+  BDH_ASSIGN_OR_RETURN(const corpus::DatasetSpec store_spec, ToStoreSpec(spec));
+  BDH_ASSIGN_OR_RETURN(const auto import, store.Import(store_spec));
   Reporter reporter(stream, bytes_total);
   BDH_RETURN_IF_ERROR(files.empty() ? TakeChunks(stream, *import, reporter)
                                     : TakeFiles(files, context, *import, reporter));
   // A broken stream looks like the end of the text to Read; a Write cannot be mistaken.
   if (!reporter.Send(*import) || context.IsCancelled()) return ClientGone();
-  return import->Commit();
+  BDH_ASSIGN_OR_RETURN(auto dataset, import->Commit());
+  reporter.Send(*import);
+  return dataset;
 }
 
 }  // namespace bdh::data_loader

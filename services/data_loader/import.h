@@ -9,8 +9,6 @@
 
 namespace bdh::data_loader {
 
-v1::Dataset ToProto(const corpus::DatasetInfo& info);
-
 // Reads `spec`, takes the text in from files or from the stream, reports progress, commits. A client that
 // goes away before the end of its text leaves nothing behind.
 absl::StatusOr<std::shared_ptr<const corpus::Dataset>> ImportDataset(

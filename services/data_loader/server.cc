@@ -1,11 +1,13 @@
 #include "services/data_loader/server.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
+#include "services/data_loader/dataset_service.h"
 #include "services/data_loader/service.h"
 
 namespace bdh::data_loader {
@@ -14,6 +16,14 @@ namespace {
 constexpr char kName[] = "bdh-data-loader";
 // How long a drain waits for readers that do not read: a trainer has all it needs for a while.
 constexpr absl::Duration kSlowReader = absl::Milliseconds(500);
+
+constexpr int64_t kBatchMessageBytes = int64_t{4} << 20;
+constexpr int64_t kMessageHeadroom = 4096;  // For the fields around the tokens.
+
+int ThreadsOf(const Server::Options& options) {
+  return options.threads > 0 ? options.threads
+                             : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
 
 }  // namespace
 
@@ -24,16 +34,21 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   BDH_ASSIGN_OR_RETURN(server->store_,
                        corpus::DatasetStore::Open({.folder = options.data_dir,
                                                    .shard_tokens = options.shard_tokens,
-                                                   .max_dataset_bytes = options.max_dataset_bytes}));
+                                                   .max_dataset_bytes = options.max_dataset_bytes,
+                                                   .threads = ThreadsOf(options)}));
   server->gate_ = std::make_unique<mesh::Gate>(kName, options.listen, server->metrics_);
+  const int64_t batch_bytes =
+      std::min(kBatchMessageBytes, options.listen.max_message_bytes - kMessageHeadroom);
   server->service_ = std::make_unique<DataLoader>(*server->store_, *server->gate_, server->metrics_,
-                                                  options.max_streams, options.listen.max_message_bytes);
+                                                  options.max_streams, batch_bytes);
+  server->lookup_ = std::make_unique<DatasetLookup>(*server->store_, *server->gate_, batch_bytes);
   const DataLoader& service = *server->service_;
   BDH_ASSIGN_OR_RETURN(server->server_,
                        mesh::Server::Start({.daemon = kName,
                                             .listen = options.listen,
-                                            .services = {server->service_.get()},
-                                            .service_names = {v1::DataLoaderService::service_full_name()},
+                                            .services = {server->service_.get(), server->lookup_.get()},
+                                            .service_names = {v1::DataLoaderService::service_full_name(),
+                                                              v1::DatasetService::service_full_name()},
                                             .gate = server->gate_.get(),
                                             .metrics = &server->metrics_,
                                             .key_figure = [&service] { return service.KeyFigure(); }}));
@@ -60,7 +75,8 @@ Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credenti
           .data_dir = mine.data_dir(),
           .max_streams = mine.max_streams(),
           .max_dataset_bytes = mine.max_dataset_bytes(),
-          .shard_tokens = mine.shard_tokens()};
+          .shard_tokens = mine.shard_tokens(),
+          .threads = mine.threads()};
 }
 
 }  // namespace bdh::data_loader

@@ -18,6 +18,7 @@
 namespace bdh::data_loader {
 
 class DataLoader;
+class DatasetLookup;
 
 class Server : public mesh::Daemon {
  public:
@@ -27,9 +28,10 @@ class Server : public mesh::Daemon {
     int max_streams = 64;
     int64_t max_dataset_bytes = int64_t{1} << 40;
     int64_t shard_tokens = int64_t{64} << 20;
+    int threads = 0;  // That tokenize, for each data set that is being made. 0: one a core.
   };
 
-  // UnavailableError: cannot listen. FailedPreconditionError: another daemon has data_dir.
+  // UnavailableError: cannot listen. Other daemons may have the same data_dir.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Options options);
   ~Server() override;
 
@@ -47,6 +49,7 @@ class Server : public mesh::Daemon {
   std::unique_ptr<mesh::Gate> gate_;
   std::unique_ptr<corpus::DatasetStore> store_;
   std::unique_ptr<DataLoader> service_;
+  std::unique_ptr<DatasetLookup> lookup_;
   std::unique_ptr<mesh::Server> server_;
 };
 

@@ -5,8 +5,10 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <boost/asio.hpp>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <thread>
@@ -20,6 +22,7 @@
 #include "bdh/testing/temp_directory.h"
 #include "bdh/v1/data_loader.grpc.pb.h"
 #include "bdh/v1/mesh.grpc.pb.h"
+#include "bdh/v1/tokenizers.grpc.pb.h"
 
 namespace bdh::data_loader {
 namespace {
@@ -523,13 +526,171 @@ TEST_F(DataLoaderTest, DamageIsSaidWithTheFileAndOtherDataSetsAreServed) {
   BDH_EXPECT_OK(Delete("cut"));
 }
 
-TEST_F(DataLoaderTest, ASecondDaemonOnTheFolderIsRefused) {
-  const auto second = Server::Start({.data_dir = data_dir()}).status();
-  EXPECT_EQ(second.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(absl::StrContains(second.message(), "another bdh-data-loader uses " + data_dir())) << second;
+TEST_F(DataLoaderTest, ReplicasOnOneFolderServeTheSameBatches) {
+  BDH_ASSERT_OK(Upload("text", {{"a", Text(100000)}}));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto mine, Collect(Batches("text", 0, 10)));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto replica,
+                           Server::Start({.listen = {.credentials = "secret"}, .data_dir = data_dir()}));
+  peer_ = std::make_unique<mesh::Peer>("bdh-data-loader", replica->address(), "secret");
+  stub_ = v1::DataLoaderService::NewStub(peer_->channel());
+  BDH_ASSERT_OK_AND_ASSIGN(const auto theirs, Collect(Batches("text", 0, 10)));
+  EXPECT_EQ(theirs, mine);
+  BDH_ASSERT_OK(Upload("late", {{"a", Text(1000, 5)}}));
+  server_.reset();  // One replica leaves; the other goes on.
+  EXPECT_THAT(Names(), ElementsAre("late", "text"));
+  BDH_ASSERT_OK(Delete("late"));
+}
+
+TEST_F(DataLoaderTest, AFolderThatCannotBeUsedIsSaid) {
   BDH_ASSERT_OK(WriteFileAtomically(folder_.path() + "/file", "x"));
   const auto nowhere = Server::Start({.data_dir = folder_.path() + "/file"}).status();
   EXPECT_TRUE(absl::StrContains(nowhere.message(), "or set another folder")) << nowhere;
+}
+
+TEST_F(DataLoaderTest, OneBatchAskedForIsTheOneOfTheStreamHoweverOften) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Upload("text", {{"a", Text(100000)}, {"b", Text(3000)}}));
+  const auto lookup = v1::DatasetService::NewStub(peer_->channel());
+  for (const v1::Order order :
+       {v1::ORDER_UNSPECIFIED, v1::ORDER_EPOCH, v1::ORDER_SEQUENTIAL, v1::ORDER_LANES, v1::ORDER_LENGTH}) {
+    auto stream = Batches("text", 0, 9);
+    stream.set_order(order);
+    BDH_ASSERT_OK_AND_ASSIGN(const auto steps, Collect(stream));
+    v1::GetBatchRequest request;
+    request.set_dataset("text");
+    request.set_dataset_hash(dataset.hash());
+    request.set_split(v1::SPLIT_TRAIN);
+    request.set_seed(7);
+    request.set_batch_size(6);
+    request.set_block_size(32);
+    request.set_order(order);
+    request.set_document_begins(true);
+    for (const int64_t step : {8, 0, 8}) {
+      request.set_step(step);
+      request.set_first_row(0);
+      request.set_rows(0);
+      BDH_ASSERT_OK_AND_ASSIGN(const auto whole,
+                               peer_->Call(*lookup, &v1::DatasetService::Stub::GetBatch, request, kTimeout));
+      EXPECT_EQ(whole.batch().tokens(), steps.at(step));
+      EXPECT_EQ(whole.batch().row_resets(),
+                order == v1::ORDER_LANES ? std::string(6, step == 0 ? '\1' : '\0') : std::string());
+      EXPECT_EQ(whole.batch().document_begins().size(), (6u * 33 + 7) / 8);
+      request.set_first_row(2);
+      request.set_rows(3);
+      BDH_ASSERT_OK_AND_ASSIGN(const auto some,
+                               peer_->Call(*lookup, &v1::DatasetService::Stub::GetBatch, request, kTimeout));
+      EXPECT_EQ(some.batch().tokens(), steps.at(step).substr(2 * 33, 3 * 33));
+    }
+    request.set_rows(9);
+    EXPECT_EQ(peer_->Call(*lookup, &v1::DatasetService::Stub::GetBatch, request, kTimeout).status().code(),
+              absl::StatusCode::kInvalidArgument);
+    request.set_dataset_hash("abc");
+    EXPECT_EQ(peer_->Call(*lookup, &v1::DatasetService::Stub::GetBatch, request, kTimeout).status().code(),
+              absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST_F(DataLoaderTest, ADataSetIsLookedInto) {
+  std::vector<Document> documents;
+  for (uint32_t i = 0; i < 120; ++i) documents.push_back({absl::StrFormat("d%d", i), Text(20 + i, i + 1)});
+  BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Upload("text", documents));
+  EXPECT_EQ(dataset.split_rule(), v1::SPLIT_RULE_DOCUMENT) << "of many documents, whole ones are validation";
+  EXPECT_TRUE(dataset.complete());
+  const auto lookup = v1::DatasetService::NewStub(peer_->channel());
+  using Lookup = v1::DatasetService::Stub;
+
+  v1::SampleDatasetRequest sample;
+  sample.set_dataset("text");
+  sample.set_count(5);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto drawn, peer_->Call(*lookup, &Lookup::SampleDataset, sample, kTimeout));
+  ASSERT_EQ(drawn.documents_size(), 5);
+  for (const auto& document : drawn.documents()) {
+    EXPECT_EQ(document.tokens(), static_cast<int64_t>(document.text().size()));
+    EXPECT_TRUE(std::any_of(documents.begin(), documents.end(),
+                            [&](const Document& d) { return d.text == document.text(); }));
+  }
+  sample.set_count(101);
+  EXPECT_EQ(peer_->Call(*lookup, &Lookup::SampleDataset, sample, kTimeout).status().code(),
+            absl::StatusCode::kInvalidArgument);
+
+  v1::GetDatasetReportRequest report;
+  report.set_dataset("text");
+  BDH_ASSERT_OK_AND_ASSIGN(const auto reported,
+                           peer_->Call(*lookup, &Lookup::GetDatasetReport, report, kTimeout));
+  EXPECT_EQ(reported.documents_kept(), 120);
+  EXPECT_EQ(reported.bytes_kept(), dataset.bytes_in());
+  int64_t binned = 0;
+  for (const auto& bin : reported.lengths()) binned += bin.documents();
+  EXPECT_EQ(binned, 120);
+
+  const auto context = peer_->NewContext(kTimeout);
+  v1::ExportDatasetRequest whole;
+  whole.set_dataset("text");
+  const auto text = lookup->ExportDataset(context.get(), whole);
+  std::string together, wanted;
+  for (v1::TextChunk chunk; text->Read(&chunk);) together += chunk.data();
+  BDH_ASSERT_OK(peer_->Outcome(text->Finish()));
+  for (const Document& document : documents) wanted += document.text;
+  EXPECT_EQ(together, wanted);
+}
+
+TEST_F(DataLoaderTest, VerifyingReadsAllShardsAndNamesADamagedOne) {
+  BDH_ASSERT_OK(Upload("text", {{"a", Text(100000)}}));
+  const auto lookup = v1::DatasetService::NewStub(peer_->channel());
+  const auto verify = [&] {
+    const auto context = peer_->NewContext(kTimeout);
+    v1::VerifyDatasetRequest request;
+    request.set_dataset("text");
+    const auto stream = lookup->VerifyDataset(context.get(), request);
+    bool done = false;
+    for (v1::VerifyDatasetResponse response; stream->Read(&response);) {
+      EXPECT_LE(response.bytes_done(), response.bytes_total());
+      done = response.done();
+    }
+    const absl::Status outcome = peer_->Outcome(stream->Finish());
+    EXPECT_EQ(done, outcome.ok());
+    return outcome;
+  };
+  BDH_EXPECT_OK(verify());
+  const std::string shard = data_dir() + "/datasets/text/train-00000.tokens";
+  std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(5000);
+  file.put('#');
+  file.close();
+  const absl::Status damaged = verify();
+  EXPECT_EQ(damaged.code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(absl::StrContains(damaged.message(), "train-00000.tokens is damaged")) << damaged;
+}
+
+TEST_F(DataLoaderTest, OtherDataSetsUnderOneNameAreAMixture) {
+  BDH_ASSERT_OK(Upload("one", {{"a", Text(10000)}}));
+  BDH_ASSERT_OK(Upload("two", {{"a", Text(10000, 2)}}));
+  auto mix = Spec("mix");
+  mix.mutable_spec()->add_parts()->set_dataset("one");
+  auto* two = mix.mutable_spec()->add_parts();
+  two->set_dataset("two");
+  two->set_weight(3);
+  mix.mutable_spec()->set_order(v1::ORDER_EPOCH);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Create({mix}));
+  EXPECT_EQ(dataset.order(), v1::ORDER_EPOCH);
+  EXPECT_EQ(dataset.parts_size(), 2);
+  EXPECT_EQ(dataset.train_tokens(), 18000);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto steps, Collect(Batches("mix", 0, 8)));
+  int of_two = 0;
+  for (const auto& [step, rows] : steps) {
+    for (size_t row = 0; row < 6; ++row)
+      of_two += absl::StrContains(Text(10000, 2), rows.substr(row * 33, 33));
+  }
+  EXPECT_EQ(of_two, 36);
+  EXPECT_EQ(Delete("one").code(), absl::StatusCode::kFailedPrecondition);
+  mix.mutable_spec()->add_paths("/srv");
+  EXPECT_EQ(Create({mix}).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(DataLoaderTest, TextBesideNamedSourcesIsRefusedNotPassedOver) {
+  BDH_ASSERT_OK(WriteFileAtomically(folder_.path() + "/a.txt", Text(1000)));
+  const auto status = Create({Spec("a", {folder_.path() + "/a.txt"}), Chunk("b", "text")}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(absl::StrContains(status.message(), "a chunk of text was sent too")) << status;
 }
 
 TEST_F(DataLoaderTest, TextGoesToTokensAndBack) {

@@ -12,69 +12,33 @@
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/corpus/sampler.h"
-#include "bdh/corpus/text_files.h"
 #include "bdh/tokenizer/tokenizer.h"
+#include "services/data_loader/batches.h"
+#include "services/data_loader/convert.h"
 #include "services/data_loader/import.h"
 
 namespace bdh::data_loader {
 namespace {
 
-constexpr int64_t kBatchMessageBytes = int64_t{4} << 20;
-constexpr int64_t kMessageHeadroom = 4096;  // For the fields around the tokens.
 constexpr int64_t kTokenizeBytesMax = int64_t{1} << 20;
-constexpr int kBatchSizeMax = 65536;
 // Trailing metadata of a stream that ends early: the start_step of the next one.
 constexpr char kCursorKey[] = "bdh-next-step";
-constexpr int kBlockSizeMax = 1 << 20;
-
-absl::Status CheckRange(std::string_view field, int64_t value, int64_t min, int64_t max) {
-  if (value >= min && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrFormat("%s is %d; want %d to %d", field, value, min, max));
-}
-
-absl::Status CheckShape(const v1::StreamBatchesRequest& request) {
-  BDH_RETURN_IF_ERROR(CheckRange("batch_size", request.batch_size(), 1, kBatchSizeMax));
-  BDH_RETURN_IF_ERROR(CheckRange("block_size", request.block_size(), 2, kBlockSizeMax));
-  BDH_RETURN_IF_ERROR(CheckRange("start_step", request.start_step(), 0, INT64_MAX));
-  BDH_RETURN_IF_ERROR(CheckRange("step_count", request.step_count(), 0, INT64_MAX - request.start_step()));
-  // A worker without rows would wait for batches that never come.
-  BDH_RETURN_IF_ERROR(CheckRange("world_size", request.world_size(), 0, request.batch_size()));
-  BDH_RETURN_IF_ERROR(CheckRange("rank", request.rank(), 0, std::max(request.world_size(), 1) - 1));
-  if (request.split() != v1::SPLIT_TRAIN && request.split() != v1::SPLIT_VALIDATION) {
-    return absl::InvalidArgumentError("split is not given; want SPLIT_TRAIN or SPLIT_VALIDATION");
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckHash(const corpus::Dataset& dataset, const std::string& wanted) {
-  if (wanted.empty() || wanted == dataset.info().hash) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrFormat(
-      "data set '%s' has hash %s, not %s: its content is another than the one this run began with; add "
-      "that text again under another name, or start a new run",
-      dataset.info().name, dataset.info().hash, wanted));
-}
 
 // Sends one step's rows in as many messages as it takes. False: the reader is gone.
 bool SendStep(const corpus::Sampler& sampler, int64_t step, corpus::RowRange slice, int64_t rows_at_once,
-              v1::Batch& batch, grpc::ServerWriter<v1::Batch>& writer) {
+              bool document_begins, v1::Batch& batch, grpc::ServerWriter<v1::Batch>& writer) {
   for (int64_t row = slice.begin; row < slice.end; row += rows_at_once) {
     const corpus::RowRange rows = {row, std::min(row + rows_at_once, slice.end)};
-    batch.set_step(step);
-    batch.set_rows(static_cast<int32_t>(rows.size()));
-    batch.set_columns(static_cast<int32_t>(sampler.columns()));
-    batch.set_token_bytes(sampler.dataset().info().token_bytes);
-    batch.set_first_row(static_cast<int32_t>(rows.begin - slice.begin));
+    FillBatch(sampler, step, rows, rows.begin - slice.begin, document_begins, batch);
     batch.set_last(rows.end == slice.end);
-    batch.mutable_tokens()->resize(static_cast<size_t>(rows.size() * sampler.row_bytes()));
-    sampler.Fill(step, rows, batch.mutable_tokens()->data());
     if (!writer.Write(batch)) return false;
   }
   return true;
 }
 
 absl::Status Describe(const corpus::Dataset& dataset, v1::DescribeDatasetResponse& out) {
-  *out.mutable_dataset() = ToProto(dataset.info());
-  for (const corpus::ShardInfo& shard : dataset.info().shards) {
+  *out.mutable_dataset() = ToProto(dataset);
+  for (const corpus::ShardInfo& shard : dataset.CurrentInfo().shards) {
     v1::ShardInfo& info = *out.add_shards();
     info.set_file(shard.file);
     info.set_split(std::string(corpus::SplitName(shard.split)));
@@ -85,25 +49,29 @@ absl::Status Describe(const corpus::Dataset& dataset, v1::DescribeDatasetRespons
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<const tokenizer::Tokenizer>> FindTokenizer(const std::string& name) {
-  return tokenizer::Find(name.empty() ? std::string_view("byte") : name);
+absl::Status CheckLength(std::string_view what, int64_t length) {
+  if (length <= kTokenizeBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("%s is %d; want 0 to %d", what, length, kTokenizeBytesMax));
 }
 
-absl::Status Encode(const v1::TokenizeRequest& request, v1::TokenizeResponse& response) {
-  BDH_ASSIGN_OR_RETURN(const auto tokenizer, FindTokenizer(request.tokenizer()));
-  BDH_RETURN_IF_ERROR(
-      CheckRange("length of text", static_cast<int64_t>(request.text().size()), 0, kTokenizeBytesMax));
+absl::Status Encode(const corpus::DatasetStore& store, const v1::TokenizeRequest& request,
+                    v1::TokenizeResponse& response) {
+  BDH_ASSIGN_OR_RETURN(const auto tokenizer, store.FindTokenizer(request.tokenizer()));
+  BDH_RETURN_IF_ERROR(CheckLength("length of text", static_cast<int64_t>(request.text().size())));
   std::vector<int32_t> tokens;
   tokenizer->Encode(request.text(), tokens);
   response.mutable_tokens()->Add(tokens.begin(), tokens.end());
   return absl::OkStatus();
 }
 
-absl::Status Decode(const v1::DetokenizeRequest& request, v1::DetokenizeResponse& response) {
-  BDH_ASSIGN_OR_RETURN(const auto tokenizer, FindTokenizer(request.tokenizer()));
-  BDH_RETURN_IF_ERROR(CheckRange("number of tokens", request.tokens_size(), 0, kTokenizeBytesMax));
+absl::Status Decode(const corpus::DatasetStore& store, const v1::DetokenizeRequest& request,
+                    v1::DetokenizeResponse& response) {
+  BDH_ASSIGN_OR_RETURN(const auto tokenizer, store.FindTokenizer(request.tokenizer()));
+  BDH_RETURN_IF_ERROR(CheckLength("number of tokens", request.tokens_size()));
+  tokenizer::DecodeState state;
   for (const int32_t token : request.tokens()) {
-    BDH_RETURN_IF_ERROR(tokenizer->Decode(token, *response.mutable_text()));
+    BDH_RETURN_IF_ERROR(tokenizer->DecodeNext(token, state, *response.mutable_text()));
   }
   return absl::OkStatus();
 }
@@ -143,11 +111,11 @@ class DataLoader::StreamSlot {
 };
 
 DataLoader::DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, telemetry::Metrics& metrics,
-                       int max_streams, int max_message_bytes)
+                       int max_streams, int64_t batch_message_bytes)
     : store_(store),
       gate_(gate),
       max_streams_(max_streams),
-      batch_message_bytes_(std::min(kBatchMessageBytes, max_message_bytes - kMessageHeadroom)),
+      batch_message_bytes_(batch_message_bytes),
       tokens_sent_(metrics.Counter("bdh_loader_tokens_total", "Tokens sent in batches.")),
       streams_gauge_(metrics.Gauge("bdh_loader_streams", "Open batch streams.")),
       datasets_gauge_(metrics.Gauge("bdh_loader_datasets", "Data sets that can be streamed.")) {
@@ -184,7 +152,7 @@ absl::Status DataLoader::Create(const grpc::ServerContext& context, CreateStream
                 << " documents=" << info.documents << " bytes_in=" << info.bytes_in
                 << " took_ms=" << absl::ToInt64Milliseconds(absl::Now() - start);
   v1::CreateDatasetResponse last;
-  *last.mutable_dataset() = ToProto(info);
+  *last.mutable_dataset() = ToProto(*dataset);
   stream.Write(last);  // Who does not hear it asks again: the same content is OK twice.
   return absl::OkStatus();
 }
@@ -192,7 +160,7 @@ absl::Status DataLoader::Create(const grpc::ServerContext& context, CreateStream
 grpc::Status DataLoader::ListDatasets(grpc::ServerContext* context, const v1::ListDatasetsRequest*,
                                       v1::ListDatasetsResponse* response) {
   return gate_.Run(*context, "ListDatasets", [&] {
-    for (const auto& dataset : store_.List()) *response->add_datasets() = ToProto(dataset->info());
+    for (const auto& dataset : store_.List()) *response->add_datasets() = ToProto(*dataset);
     return absl::OkStatus();
   });
 }
@@ -224,36 +192,24 @@ grpc::Status DataLoader::StreamBatches(grpc::ServerContext* context, const v1::S
 absl::Status DataLoader::Stream(grpc::ServerContext& context, const v1::StreamBatchesRequest& request,
                                 BatchWriter& writer) {
   BDH_RETURN_IF_ERROR(CheckShape(request));
-  BDH_ASSIGN_OR_RETURN(const auto dataset, store_.Get(request.dataset()));
-  BDH_RETURN_IF_ERROR(CheckHash(*dataset, request.dataset_hash()));
+  BDH_RETURN_IF_ERROR(store_.Get(request.dataset()).status());
   const StreamSlot slot(*this, context);
   BDH_RETURN_IF_ERROR(slot.status());
-  BDH_ASSIGN_OR_RETURN(const corpus::Sampler sampler,
-                       corpus::Sampler::Create(
-                           dataset, {.split = request.split() == v1::SPLIT_TRAIN ? corpus::Split::kTrain
-                                                                                 : corpus::Split::kValidation,
-                                     .seed = request.seed(),
-                                     .batch_size = request.batch_size(),
-                                     .block_size = request.block_size()}));
-  BDH_RETURN_IF_ERROR(dataset->VerifyOnce());
+  BDH_ASSIGN_OR_RETURN(const corpus::Sampler sampler, MakeSampler(store_, request, batch_message_bytes_));
   const corpus::RowRange slice =
       corpus::SliceOf(request.batch_size(), request.rank(), std::max(request.world_size(), 1));
   const int64_t end = request.step_count() == 0 ? INT64_MAX : request.start_step() + request.step_count();
-  if (sampler.row_bytes() > batch_message_bytes_) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "block_size is %d, so one row takes %d bytes, and a message holds %d (mesh.max_message_bytes of "
-        "bdh-data-loader and its readers); make blocks shorter or messages larger",
-        request.block_size(), sampler.row_bytes(), batch_message_bytes_));
-  }
   const int64_t rows_at_once = batch_message_bytes_ / sampler.row_bytes();
   v1::Batch batch;  // One for all messages: its buffer is kept.
   for (int64_t step = request.start_step(); step < end; ++step) {
+    const absl::Status there = sampler.Await(step, slice, [&] { return stopping_ || context.IsCancelled(); });
     if (stopping_) {
       context.AddTrailingMetadata(kCursorKey, absl::StrFormat("%d", step));
       return absl::UnavailableError(
           absl::StrFormat("bdh-data-loader is shutting down; open the stream again at start_step %d", step));
     }
-    if (!SendStep(sampler, step, slice, rows_at_once, batch, writer))
+    BDH_RETURN_IF_ERROR(there);
+    if (!SendStep(sampler, step, slice, rows_at_once, request.document_begins(), batch, writer))
       return absl::CancelledError("the reader is gone");
     tokens_sent_.Increment(static_cast<double>(slice.size() * sampler.columns()));
   }
@@ -262,12 +218,12 @@ absl::Status DataLoader::Stream(grpc::ServerContext& context, const v1::StreamBa
 
 grpc::Status DataLoader::Tokenize(grpc::ServerContext* context, const v1::TokenizeRequest* request,
                                   v1::TokenizeResponse* response) {
-  return gate_.Run(*context, "Tokenize", [&] { return Encode(*request, *response); });
+  return gate_.Run(*context, "Tokenize", [&] { return Encode(store_, *request, *response); });
 }
 
 grpc::Status DataLoader::Detokenize(grpc::ServerContext* context, const v1::DetokenizeRequest* request,
                                     v1::DetokenizeResponse* response) {
-  return gate_.Run(*context, "Detokenize", [&] { return Decode(*request, *response); });
+  return gate_.Run(*context, "Detokenize", [&] { return Decode(store_, *request, *response); });
 }
 
 }  // namespace bdh::data_loader

@@ -19,7 +19,7 @@ class DataLoader final : public v1::DataLoaderService::Service {
  public:
   // All three outlive this object.
   DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, telemetry::Metrics& metrics,
-             int max_streams, int max_message_bytes);
+             int max_streams, int64_t batch_message_bytes);
 
   // "1 data set, 2 streams".
   std::string KeyFigure() const;

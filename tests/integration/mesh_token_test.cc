@@ -128,7 +128,8 @@ void ExpectServerGuarded(const v1::Config& config, OptionsFromConfig options,
 }
 
 TEST_F(MeshTokenTest, TheDataLoaderDemandsIt) {
-  ExpectServerGuarded<data_loader::Server>(Config(), &data_loader::OptionsFromConfig, {"DataLoaderService"});
+  ExpectServerGuarded<data_loader::Server>(Config(), &data_loader::OptionsFromConfig,
+                                           {"DataLoaderService", "DatasetService"});
 }
 
 TEST_F(MeshTokenTest, TheCheckpointStoreDemandsIt) {

@@ -202,11 +202,100 @@ TEST_F(DatasetStoreTest, AnUnknownNameIsAnsweredWithTheKnownOnes) {
   EXPECT_TRUE(absl::StrContains(store_->Get("text").status().message(), "there are: bible"));
 }
 
-TEST_F(DatasetStoreTest, AFolderHasOneOwner) {
-  const auto second = DatasetStore::Open({.folder = folder_.path()}).status();
-  EXPECT_EQ(second.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(absl::StrContains(second.message(), "another bdh-data-loader uses " + folder_.path()))
-      << second;
+TEST_F(DatasetStoreTest, TwoStoresShareAFolderAndSeeWhatTheOtherDoes) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto other, DatasetStore::Open({.folder = folder_.path()}));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto mine, Add(*store_, "text", {Noise(1000)}));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto theirs, other->Get("text"));
+  EXPECT_EQ(theirs->info().hash, mine->info().hash);
+  EXPECT_EQ(other->List().size(), 1u);
+  BDH_ASSERT_OK(other->Delete("text"));
+  EXPECT_EQ(store_->Get("text").status().code(), absl::StatusCode::kNotFound);
+  BDH_ASSERT_OK(Add(*other, "text", {Noise(2000)}));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto replaced, store_->Get("text"));
+  EXPECT_EQ(replaced->info().bytes_in, 2000);
+  BDH_EXPECT_OK(mine->Verify());
+}
+
+TEST_F(DatasetStoreTest, AStoreThatOpensLeavesTheImportsOfAnotherAlone) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto import, store_->Import({.name = "text"}));
+  BDH_ASSERT_OK(import->BeginDocument());
+  BDH_ASSERT_OK(import->Append(Noise(1000)));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto other, DatasetStore::Open({.folder = folder_.path()}));
+  EXPECT_EQ(Staged(), 1u);
+  BDH_ASSERT_OK(Add(*other, "text", {Noise(1000)}));
+  BDH_EXPECT_OK(import->Commit());
+  EXPECT_EQ(Staged(), 0u);
+}
+
+TEST_F(DatasetStoreTest, TwoStoresThatMakeOneNameAgreeOrOneIsRefused) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto other, DatasetStore::Open({.folder = folder_.path()}));
+  const auto begin = [](DatasetStore& store, uint32_t seed) {
+    auto import = store.Import({.name = "text"}).value();
+    BDH_EXPECT_OK(import->BeginDocument());
+    BDH_EXPECT_OK(import->Append(Noise(1000, seed)));
+    return import;
+  };
+  const auto first = begin(*store_, 1), same = begin(*other, 1), differs = begin(*other, 2);
+  BDH_EXPECT_OK(first->Commit());
+  BDH_EXPECT_OK(same->Commit());
+  EXPECT_EQ(differs->Commit().status().code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(DatasetStoreTest, AStoreOfRelease01ThatWantsTheFolderAloneIsRefused) {
+  EXPECT_FALSE(FileLock::Acquire(folder_.path() + "/LOCK", "taken").ok());
+  store_.reset();
+  BDH_ASSERT_OK_AND_ASSIGN(const auto alone, FileLock::Acquire(folder_.path() + "/LOCK", "taken"));
+  const auto status = DatasetStore::Open({.folder = folder_.path()}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(absl::StrContains(status.message(), "shares with nobody uses " + folder_.path())) << status;
+}
+
+TEST_F(DatasetStoreTest, AMixtureIsItsPartsAndKeepsThem) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto one, Add(*store_, "one", {Noise(1000, 1)}));
+  BDH_ASSERT_OK(Add(*store_, "two", {Noise(3000, 2)}));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto both, store_->Combine({.name = "both", .order = Order::kEpoch},
+                                                            {{"one", "", 2}, {"two", "", 1}}));
+  EXPECT_EQ(both->info().train_tokens, 900 + 2700);
+  EXPECT_EQ(both->info().order, Order::kEpoch);
+  BDH_EXPECT_OK(store_->Combine({.name = "both", .order = Order::kEpoch}, {{"one", "", 2}, {"two", "", 1}}));
+  EXPECT_EQ(store_->Combine({.name = "both"}, {{"one", "", 2}, {"two", "", 1}}).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  Reopen();
+  BDH_ASSERT_OK_AND_ASSIGN(const auto again, store_->Get("both"));
+  EXPECT_EQ(again->info().hash, both->info().hash);
+  ASSERT_EQ(again->parts().size(), 2u);
+  EXPECT_EQ(again->parts()[0].dataset->info().hash, one->info().hash);
+  const auto needed = store_->Delete("one");
+  EXPECT_EQ(needed.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(absl::StrContains(needed.message(), "is a part of 'both'")) << needed;
+  BDH_EXPECT_OK(store_->Delete("both"));
+  BDH_EXPECT_OK(store_->Delete("one"));
+}
+
+TEST_F(DatasetStoreTest, WrongMixturesAreRefusedInASentence) {
+  BDH_ASSERT_OK(Add(*store_, "one", {Noise(1000, 1)}));
+  BDH_ASSERT_OK(Add(*store_, "two", {Noise(1000, 2)}));
+  BDH_ASSERT_OK(store_->Combine({.name = "view"}, {{"one", "", 1}}));
+  const struct {
+    std::vector<DatasetInfo::Part> parts;
+    std::optional<Order> order;
+    const char* says;
+  } kCases[] = {
+      {{}, {}, "0 parts; want 1 to 64"},
+      {{{"none", "", 1}}, {}, "there is no data set 'none'"},
+      {{{"one", "", 0}}, {}, "want a number over 0"},
+      {{{"one", "", NAN}}, {}, "want a number over 0"},
+      {{{"view", "", 1}}, {}, "made of parts itself"},
+      {{{"one", "", 1}, {"one", "", 1}}, {}, "is named twice"},
+      {{{"one", "", 1}, {"two", "", 5000}}, {}, "less than one sample in 4096"},
+      {{{"one", "", 1}}, Order::kScore, "not all parts have scores"},
+      {{{"one", "", 1}}, Order::kWindow, "streaming"},
+  };
+  for (const auto& test : kCases) {
+    const auto status = store_->Combine({.name = "mix", .order = test.order}, test.parts).status();
+    EXPECT_FALSE(status.ok());
+    EXPECT_TRUE(absl::StrContains(status.message(), test.says)) << status;
+  }
 }
 
 TEST_F(DatasetStoreTest, AFolderThatCannotBeWrittenIsSaid) {

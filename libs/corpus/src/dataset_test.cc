@@ -8,13 +8,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <functional>
 #include <iostream>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "bdh/base/file.h"
 #include "bdh/testing/temp_directory.h"
 #include "corpus_testing.h"
@@ -90,6 +93,81 @@ TEST_F(DatasetTest, TheHashIsTokenizerShareAndDocuments) {
   // Pinned: a data set must keep its hash from release to release, or runs could not go on.
   EXPECT_EQ(hash(0.1, {"Hello, hatchling!"}),
             "5d2da2726302f2c3c37c09e7dcabfffceec0b257f78bbcc44f59add0e5592de2");
+}
+
+TEST_F(DatasetTest, OfManyDocumentsWholeOnesAreValidation) {
+  std::vector<std::string> documents;
+  for (uint32_t i = 0; i < 400; ++i) documents.push_back(absl::StrFormat("%06d %s\n", i, Noise(20, i)));
+  auto options = Options();
+  options.split_rule = SplitRule::kAuto;
+  BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Build(options, documents));
+  EXPECT_EQ(dataset->info().split_rule, SplitRule::kDocument);
+  std::string train, validation;
+  int64_t held_out = 0;
+  for (int64_t i = 0; i < 400; ++i) {
+    const auto end = dataset->document_end(i);
+    const bool is_validation = end.validation > static_cast<int64_t>(validation.size());
+    (is_validation ? validation : train) += documents[static_cast<size_t>(i)];
+    held_out += is_validation;
+    EXPECT_EQ(end.train, static_cast<int64_t>(train.size()));
+    EXPECT_EQ(end.validation, static_cast<int64_t>(validation.size()));
+  }
+  EXPECT_EQ(Tokens(*dataset, Split::kTrain), train);
+  EXPECT_EQ(Tokens(*dataset, Split::kValidation), validation);
+  EXPECT_NEAR(static_cast<double>(held_out), 40, 25) << "a tenth";
+  // The split of a document is its own: neither its neighbours nor their order matter.
+  std::reverse(documents.begin(), documents.end());
+  documents.push_back("one more");
+  options.folder = Folder();
+  BDH_ASSERT_OK_AND_ASSIGN(const auto other, Build(options, documents));
+  EXPECT_NEAR(static_cast<double>(other->tokens(Split::kValidation)), static_cast<double>(validation.size()),
+              8);
+
+  options.folder = Folder();
+  documents.resize(kManyDocuments - 1);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto few, Build(options, documents));
+  EXPECT_EQ(few->info().split_rule, SplitRule::kTail);
+}
+
+TEST_F(DatasetTest, TheFilesAreTheSameWhateverTheNumberOfThreads) {
+  std::vector<std::string> documents = {Noise(3 << 20, 1)};
+  for (uint32_t i = 0; i < 3000; ++i) documents.push_back(Noise(i % 700, i));
+  std::vector<std::string> hashes;
+  for (const int threads : {1, 2, 5}) {
+    auto options = Options();
+    options.threads = threads;
+    options.split_rule = SplitRule::kAuto;
+    options.shard_tokens = 300007;
+    options.checkpoint_tokens = threads == 2 ? 250000 : 0;
+    BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Build(options, documents));
+    std::string all = dataset->info().hash + dataset->info().index_sha256;
+    for (const ShardInfo& shard : dataset->info().shards) all += shard.file + shard.sha256;
+    hashes.push_back(all);
+    EXPECT_GT(dataset->info().shards.size(), 10u);
+  }
+  EXPECT_EQ(hashes[0], hashes[1]);
+  EXPECT_EQ(hashes[0], hashes[2]);
+}
+
+TEST_F(DatasetTest, AManifestOfRelease01IsRead) {
+  const auto options = Options();
+  BDH_ASSERT_OK_AND_ASSIGN(const auto now, Build(options, {Noise(1000)}));
+  const std::string path = options.folder + "/manifest.json";
+  BDH_ASSERT_OK_AND_ASSIGN(std::string json, ReadFile(path));
+  std::string old;
+  for (const absl::string_view line : absl::StrSplit(json, '\n')) {
+    const bool new_key = absl::StrContains(line, "split_rule") || absl::StrContains(line, "\"order\"") ||
+                         absl::StrContains(line, "end_of_text") ||
+                         absl::StrContains(line, "tokenizer_hash") || absl::StrContains(line, "streaming") ||
+                         absl::StrContains(line, "score");
+    if (!new_key) old += std::string(line) + "\n";
+  }
+  BDH_ASSERT_OK(WriteFileAtomically(path, absl::StrReplaceAll(old, {{"\"version\": 2", "\"version\": 1"}})));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Dataset::Open(options.folder));
+  EXPECT_EQ(dataset->info().hash, now->info().hash);
+  EXPECT_EQ(dataset->info().order, Order::kRandom);
+  EXPECT_EQ(dataset->info().split_rule, SplitRule::kTail);
+  BDH_EXPECT_OK(dataset->Verify());
 }
 
 TEST_F(DatasetTest, AShareOfZeroMeansNoValidation) {
@@ -215,8 +293,9 @@ TEST_F(DatasetTest, ADamagedForeignOrNewerFileIsRefusedByName) {
        },
        kLoss, "manifest.json is not the manifest"},
       {"other JSON", Replace("bdh-dataset", "package"), kLoss, "is not the manifest"},
-      {"newer manifest", Replace("\"version\": 1", "\"version\": 2"), absl::StatusCode::kFailedPrecondition,
-       "format 2"},
+      {"newer manifest", Replace("\"version\": 2", "\"version\": 3"), absl::StatusCode::kFailedPrecondition,
+       "format 3"},
+      {"an order nobody knows", Replace("\"random\"", "\"rondom\""), kLoss, "there is no order 'rondom'"},
       {"a key gone", Replace("train_tokens", "trein_tokens"), kLoss, "train_tokens"},
       {"a wrong type", Replace("\"tokens\": 900", "\"tokens\": \"many\""), kLoss,
        "manifest.json does not read"},

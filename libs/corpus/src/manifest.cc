@@ -14,7 +14,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr char kFormat[] = "bdh-dataset";
-constexpr int kVersion = 1;
+// 1 is release 0.1.
+constexpr int kVersion = 2;
 
 absl::Status Damaged(const std::string& path, std::string_view what) {
   return absl::DataLossError(
@@ -39,6 +40,60 @@ ShardInfo ShardFromJson(const Json& json) {
   shard.size_bytes = json.at("size_bytes").get<int64_t>();
   shard.sha256 = json.at("sha256").get<std::string>();
   return shard;
+}
+
+std::string_view RuleName(SplitRule rule) {
+  return rule == SplitRule::kDocument ? "document" : rule == SplitRule::kTail ? "tail" : "auto";
+}
+
+SplitRule RuleFromName(const std::string& name) {
+  return name == "document" ? SplitRule::kDocument : name == "tail" ? SplitRule::kTail : SplitRule::kAuto;
+}
+
+Json ReportToJson(const Report& report) {
+  Json dropped = Json::array(), sources = Json::array();
+  for (const auto& drop : report.dropped) {
+    dropped.push_back({{"reason", drop.reason}, {"documents", drop.documents}, {"bytes", drop.bytes}});
+  }
+  for (const auto& source : report.sources) {
+    sources.push_back({{"name", source.name}, {"documents", source.documents}});
+  }
+  return {{"documents_in", report.documents_in},
+          {"bytes_in", report.bytes_in},
+          {"dropped", dropped},
+          {"sources", sources}};
+}
+
+Report ReportFromJson(const Json& json) {
+  Report report;
+  report.documents_in = json.at("documents_in").get<int64_t>();
+  report.bytes_in = json.at("bytes_in").get<int64_t>();
+  for (const Json& drop : json.at("dropped")) {
+    report.dropped.push_back({drop.at("reason").get<std::string>(), drop.at("documents").get<int64_t>(),
+                              drop.at("bytes").get<int64_t>()});
+  }
+  for (const Json& source : json.at("sources")) {
+    report.sources.push_back({source.at("name").get<std::string>(), source.at("documents").get<int64_t>()});
+  }
+  return report;
+}
+
+// What release 0.1 did not have.
+void ReadVersion2(const Json& json, DatasetInfo& info, absl::Status& status) {
+  info.tokenizer_hash = json.at("tokenizer_hash").get<std::string>();
+  info.split_rule = RuleFromName(json.at("split_rule").get<std::string>());
+  info.end_of_text = json.at("end_of_text").get<bool>();
+  const auto order = ParseOrder(json.at("order").get<std::string>());
+  status = order.status();
+  info.order = order.value_or(Order::kRandom);
+  info.streaming = json.at("streaming").get<bool>();
+  info.scored = json.at("scored").get<bool>();
+  info.scores_sha256 = json.at("scores_sha256").get<std::string>();
+  for (const Json& part : json.at("parts")) {
+    info.parts.push_back({part.at("dataset").get<std::string>(), part.at("hash").get<std::string>(),
+                          part.at("weight").get<double>()});
+  }
+  info.report = ReportFromJson(json.at("report"));
 }
 
 DatasetInfo InfoFromJson(const Json& json) {
@@ -82,9 +137,18 @@ absl::Status Check(const DatasetInfo& info, const std::string& path) {
   if (info.token_bytes != 1 && info.token_bytes != 2 && info.token_bytes != 4) {
     return Damaged(path, absl::StrFormat("says %d bytes a token", info.token_bytes));
   }
+  if (!info.parts.empty()) {
+    if (info.vocab_size < 1 || info.hash.size() != 64 || !info.shards.empty()) {
+      return Damaged(path, "holds numbers that cannot be");
+    }
+    return absl::OkStatus();
+  }
   if (info.documents < 1 || info.documents > (int64_t{1} << 40) || info.vocab_size < 1 ||
       info.hash.size() != 64) {
     return Damaged(path, "holds numbers that cannot be");
+  }
+  if (info.index_sha256.empty() || info.scored == info.scores_sha256.empty()) {
+    return Damaged(path, "lacks a checksum");
   }
   return CheckShards(info, path);
 }
@@ -94,14 +158,24 @@ absl::Status Check(const DatasetInfo& info, const std::string& path) {
 std::string ManifestToJson(const DatasetInfo& info) {
   Json shards = Json::array();
   for (const ShardInfo& shard : info.shards) shards.push_back(ShardToJson(shard));
+  Json parts = Json::array();
+  for (const auto& part : info.parts) {
+    parts.push_back({{"dataset", part.dataset}, {"hash", part.hash}, {"weight", part.weight}});
+  }
   const Json json = {{"format", kFormat},
                      {"version", kVersion},
                      {"name", info.name},
                      {"hash", info.hash},
                      {"tokenizer", info.tokenizer},
+                     {"tokenizer_hash", info.tokenizer_hash},
                      {"vocab_size", info.vocab_size},
                      {"token_bytes", info.token_bytes},
                      {"validation_fraction", info.validation_fraction},
+                     {"split_rule", RuleName(info.split_rule)},
+                     {"end_of_text", info.end_of_text},
+                     {"order", OrderName(info.order)},
+                     {"streaming", info.streaming},
+                     {"scored", info.scored},
                      {"documents", info.documents},
                      {"bytes_in", info.bytes_in},
                      {"train_tokens", info.train_tokens},
@@ -109,8 +183,11 @@ std::string ManifestToJson(const DatasetInfo& info) {
                      {"create_time_unix_ms", absl::ToUnixMillis(info.create_time)},
                      {"sample_hex", absl::BytesToHexString(info.sample)},
                      {"index_sha256", info.index_sha256},
+                     {"scores_sha256", info.scores_sha256},
+                     {"parts", parts},
+                     {"report", ReportToJson(info.report)},
                      {"shards", shards}};
-  return json.dump(2) + "\n";
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";  // Names may be any bytes.
 }
 
 absl::StatusOr<DatasetInfo> ManifestFromJson(std::string_view text, const std::string& path) {
@@ -126,6 +203,9 @@ absl::StatusOr<DatasetInfo> ManifestFromJson(std::string_view text, const std::s
           version, kVersion));
     }
     info = InfoFromJson(json);
+    absl::Status order;
+    if (json.at("version").get<int>() >= 2) ReadVersion2(json, info, order);
+    if (!order.ok()) return Damaged(path, absl::StrFormat("does not read: %s", order.message()));
   } catch (const Json::exception& e) {
     return Damaged(path, absl::StrFormat("does not read: %s", e.what()));
   }

@@ -10,6 +10,7 @@ namespace bdh::corpus {
 
 inline constexpr char kManifestFile[] = "manifest.json";
 inline constexpr char kIndexFile[] = "documents.index";
+inline constexpr char kScoresFile[] = "scores.index";
 
 std::string ManifestToJson(const DatasetInfo& info);
 

@@ -30,4 +30,10 @@ std::string Sha256::FinishHex() {
   return absl::BytesToHexString(Finish());
 }
 
+std::string Sha256::PeekHex() const {
+  Sha256 copy;
+  BDH_CHECK(EVP_MD_CTX_copy_ex(copy.context_, context_) == 1);
+  return copy.FinishHex();
+}
+
 }  // namespace bdh::corpus

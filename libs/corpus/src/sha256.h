@@ -19,6 +19,8 @@ class Sha256 {
   std::string Finish();
   // In lower-case hex.
   std::string FinishHex();
+  // What FinishHex would say now; goes on.
+  std::string PeekHex() const;
 
  private:
   evp_md_ctx_st* const context_;

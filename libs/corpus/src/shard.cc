@@ -75,6 +75,36 @@ absl::StatusOr<std::unique_ptr<ShardWriter>> ShardWriter::Create(const std::stri
   return writer;
 }
 
+absl::StatusOr<std::unique_ptr<ShardWriter>> ShardWriter::Resume(const std::string& path, int element_bytes,
+                                                                 int64_t elements,
+                                                                 const std::string& sha256) {
+  const int descriptor = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (descriptor < 0) return ErrnoStatus(errno, absl::StrFormat("open %s", path));
+  auto writer = std::unique_ptr<ShardWriter>(new ShardWriter(path, element_bytes, descriptor));
+  const int64_t bytes = elements * element_bytes;
+  std::string buffer;
+  while (writer->bytes_ < bytes) {
+    buffer.resize(static_cast<size_t>(std::min<int64_t>(bytes - writer->bytes_, kBufferBytes)));
+    const ssize_t got = pread(descriptor, buffer.data(), buffer.size(), kShardHeaderBytes + writer->bytes_);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return Damaged(path, "is shorter than it was");
+    writer->sha256_.Update(std::string_view(buffer).substr(0, static_cast<size_t>(got)));
+    writer->bytes_ += got;
+  }
+  writer->written_ = bytes;
+  if (writer->sha256_.PeekHex() != sha256) return Damaged(path, "is not what was written");
+  if (ftruncate(descriptor, kShardHeaderBytes + bytes) != 0) {
+    return ErrnoStatus(errno, absl::StrFormat("cut %s", path));
+  }
+  return writer;
+}
+
+absl::StatusOr<ShardSummary> ShardWriter::Sync() {
+  BDH_RETURN_IF_ERROR(WriteBuffered());
+  if (fdatasync(descriptor_) != 0) return ErrnoStatus(errno, absl::StrFormat("sync %s", path_));
+  return ShardSummary{elements(), kShardHeaderBytes + bytes_, sha256_.PeekHex()};
+}
+
 ShardWriter::~ShardWriter() {
   if (descriptor_ >= 0) close(descriptor_);
 }
@@ -151,9 +181,14 @@ MappedShard::~MappedShard() {
   if (map != nullptr) munmap(const_cast<char*>(map), static_cast<size_t>(map_bytes));
 }
 
-absl::Status MappedShard::Verify() const {
+absl::Status MappedShard::Verify(const std::function<absl::Status(int64_t)>& progress) const {
   Sha256 hash;
-  hash.Update({data, static_cast<size_t>(map_bytes - kShardHeaderBytes)});
+  constexpr int64_t kPiece = int64_t{16} << 20;
+  for (int64_t at = 0; at < map_bytes - kShardHeaderBytes; at += kPiece) {
+    const int64_t bytes = std::min(kPiece, map_bytes - kShardHeaderBytes - at);
+    hash.Update({data + at, static_cast<size_t>(bytes)});
+    if (progress != nullptr) BDH_RETURN_IF_ERROR(progress(bytes));
+  }
   if (hash.FinishHex() != sha256) return Damaged(path, "is damaged: its checksum differs");
   return absl::OkStatus();
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -36,9 +37,16 @@ class ShardWriter {
   ShardWriter(const ShardWriter&) = delete;
   ShardWriter& operator=(const ShardWriter&) = delete;
 
+  // Goes on with a file that a writer left at Sync(), which said `elements` and `sha256`. What came later is
+  // cut off. DataLossError: what is left is not that.
+  static absl::StatusOr<std::unique_ptr<ShardWriter>> Resume(const std::string& path, int element_bytes,
+                                                             int64_t elements, const std::string& sha256);
+
   // Whole elements, as they are stored.
   absl::Status Append(std::string_view bytes);
   int64_t elements() const { return bytes_ / element_bytes_; }
+  // Makes what was appended durable, and answers what Resume needs.
+  absl::StatusOr<ShardSummary> Sync();
   // Writes the header and syncs.
   absl::StatusOr<ShardSummary> Finish();
 
@@ -63,8 +71,8 @@ struct MappedShard {
                                                            int64_t elements, const std::string& sha256);
   ~MappedShard();
 
-  // Reads everything.
-  absl::Status Verify() const;
+  // Reads everything. `progress` may be null; it hears how many bytes were read, and ends it with an error.
+  absl::Status Verify(const std::function<absl::Status(int64_t bytes)>& progress) const;
 
   std::string path, sha256;
   const char* map = nullptr;
