@@ -1,0 +1,84 @@
+// The files that tests/tools/make_tokenizer_vectors.py made with Hugging Face's tokenizers.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <zlib.h>
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdh/tokenizer/tokenizer.h"
+
+namespace bdh::tokenizer {
+
+inline std::string ReadGolden(const std::string& name) {
+  const std::string path = std::string(BDH_SOURCE_DIR "/tests/golden/tokenizers/") + name + ".gz";
+  gzFile file = gzopen(path.c_str(), "rb");
+  EXPECT_NE(file, nullptr) << path;
+  std::string out;
+  char buffer[1 << 16];
+  for (int n = 0; file != nullptr && (n = gzread(file, buffer, sizeof buffer)) > 0;) out.append(buffer, n);
+  if (file != nullptr) gzclose(file);
+  return out;
+}
+
+inline std::vector<std::string> GoldenTexts() {
+  std::vector<std::string> texts;
+  const std::string lines = ReadGolden("texts.jsonl");
+  for (size_t at = 0; at < lines.size();) {
+    const size_t end = lines.find('\n', at);
+    texts.push_back(nlohmann::json::parse(lines.substr(at, end - at)).get<std::string>());
+    at = end + 1;
+  }
+  return texts;
+}
+
+struct GoldenRow {
+  std::vector<int32_t> ids, with_specials;
+  std::string decoded;
+};
+
+inline std::vector<GoldenRow> GoldenRows(const std::string& kind) {
+  const std::string bytes = ReadGolden(kind + "/ids.bin");
+  std::vector<GoldenRow> rows;
+  size_t at = 0;
+  const auto take = [&](auto& value) {
+    std::memcpy(&value, bytes.data() + at, sizeof value);
+    at += sizeof value;
+  };
+  while (at < bytes.size()) {
+    GoldenRow& row = rows.emplace_back();
+    for (std::vector<int32_t>* ids : {&row.ids, &row.with_specials}) {
+      uint16_t count = 0, id = 0;
+      take(count);
+      for (; count > 0; --count) {
+        take(id);
+        ids->push_back(id);
+      }
+    }
+    uint32_t size = 0;
+    take(size);
+    row.decoded = bytes.substr(at, size);
+    at += size;
+  }
+  return rows;
+}
+
+inline std::shared_ptr<const Tokenizer> GoldenTokenizer(const std::string& kind) {
+  const std::string file = kind == "spiece" ? "spiece.model" : "tokenizer.json";
+  auto loaded = LoadTokenizer(kind, {{file, ReadGolden(kind + "/" + file)}});
+  EXPECT_TRUE(loaded.ok()) << kind << ": " << loaded.status();
+  return loaded.ok() ? *loaded : nullptr;
+}
+
+inline std::string Streamed(const std::shared_ptr<const Tokenizer>& tokenizer, const std::vector<int32_t>& ids) {
+  StreamDecoder decoder(tokenizer);
+  std::string text;
+  for (const int32_t id : ids) text += decoder.Push(id).value();
+  return text + decoder.Flush();
+}
+
+}  // namespace bdh::tokenizer
