@@ -17,7 +17,8 @@ build_tools=(build-essential cmake ninja-build pkg-config ccache git ca-certific
 libraries=(libgrpc++-dev libgrpc-dev protobuf-compiler protobuf-compiler-grpc libprotobuf-dev libabsl-dev
   librocksdb-dev libtorch-dev libopenblas0-pthread libhwy-dev libgtest-dev libgmock-dev libbenchmark-dev
   libyaml-cpp-dev nlohmann-json3-dev libboost1.81-dev prometheus-cpp-dev libgoogle-glog-dev libgflags-dev
-  libcli11-dev libssl-dev zlib1g-dev libsnappy-dev libzstd-dev libpcre2-dev libsentencepiece-dev)
+  libcli11-dev libssl-dev zlib1g-dev libsnappy-dev libzstd-dev libpcre2-dev libsentencepiece-dev
+  libicu-dev libbrotli-dev liblz4-dev libcurl4-openssl-dev)
 corpus=(bible-kjv)
 # docs/examples/python, which a test runs.
 clients=(python3 python3-grpcio)

@@ -10,6 +10,7 @@ namespace bdh::documents {
 namespace {
 
 constexpr size_t kSeparatorBytesMax = 4096;
+constexpr int64_t kMaxDocumentBytes = int64_t{1} << 40;
 
 template <class Value>
 using Names = std::pair<std::string_view, Value>;
@@ -98,9 +99,13 @@ absl::Status Check(const Options& options) {
     return absl::InvalidArgumentError(
         absl::StrFormat("min_word_share is %g; want 0 to 1", options.min_word_share));
   }
-  if (options.max_document_bytes < 1024) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("max_document_bytes is %d; want 1024 or more", options.max_document_bytes));
+  if (options.max_document_bytes < 1024 || options.max_document_bytes > kMaxDocumentBytes) {
+    return absl::InvalidArgumentError(absl::StrFormat("max_document_bytes is %d; want 1024 to %d",
+                                                      options.max_document_bytes, kMaxDocumentBytes));
+  }
+  if (options.min_bytes > options.max_document_bytes) {
+    return absl::InvalidArgumentError(absl::StrFormat("min_bytes %d is more than max_document_bytes %d",
+                                                      options.min_bytes, options.max_document_bytes));
   }
   if (options.dedupe && options.dedupe_documents_max < 1) {
     return absl::InvalidArgumentError("dedupe_documents_max is below 1");

@@ -39,12 +39,12 @@ void Tally::Add(const Tally& other) {
     to.bytes += from.bytes;
   };
   file_bytes += other.file_bytes;
+  format_bytes += other.format_bytes;
   add(in, other.in);
   add(kept, other.kept);
   for (size_t i = 0; i < dropped.size(); ++i) add(dropped[i], other.dropped[i]);
   broken_utf8 += other.broken_utf8;
-  markup_bytes += other.markup_bytes;
-  other_columns += other.other_columns;
+  cleaned_bytes += other.cleaned_bytes;
 }
 
 }  // namespace bdh::documents

@@ -36,10 +36,11 @@ namespace bdh::documents {
 
 // Before which document reading may begin again: what is kept to resume.
 struct Position {
-  int64_t file = 0;    // Index into the list of files.
-  int64_t row = 0;     // Documents of that file before it, dropped ones included.
-  int64_t offset = 0;  // Where the row begins in the file if it is neither compressed nor parquet, to seek.
-  int64_t line = 0;    // Line ends before it, for messages.
+  int64_t file = 0;  // Index into the list of files.
+  int64_t row = 0;   // Documents of that file before it, dropped ones included.
+  // Where the row begins in the file, decompressed, to seek in plain files; -1: not known.
+  int64_t offset = 0;
+  int64_t line = 0;  // Line ends before it, for messages.
   bool operator==(const Position&) const = default;
 };
 

@@ -57,10 +57,10 @@ struct Options {
   double min_word_share = 0;
   std::vector<std::string> must_contain = {};      // All of them.
   std::vector<std::string> must_not_contain = {};  // Any of them.
-  // Drops what was there before, by a 128-bit hash of the text: 16 bytes of memory a document and up to twice
-  // that. A set with more documents than dedupe_documents_max is refused there, not checked by half.
+  // Drops what was there before, by 128 bits of SHA-256 of the text: about 20 to 40 bytes of memory a
+  // document. A set with more documents than dedupe_documents_max is refused there, not checked by half.
   bool dedupe = false;
-  int64_t dedupe_documents_max = int64_t{1} << 27;  // 2 to 4 GiB.
+  int64_t dedupe_documents_max = int64_t{1} << 27;  // About 5 GiB.
 
   // Longest row, and longest document of those that have to be seen whole before it is known whether they
   // stay. A longer one is refused by name, or dropped and counted. Text that no filter has to see whole has

@@ -29,16 +29,19 @@ struct Count {
   int64_t bytes = 0;  // Of text.
 };
 
-// documents in = kept + dropped, always. Bytes in are of text as it stood in the file, decompressed and out
-// of its format; kept bytes are what was handed on.
+// Always: in = kept + dropped, in documents; in bytes, in = kept + cleaned + dropped.
 struct Tally {
-  int64_t file_bytes = 0;  // As they lie on disk.
-  Count in;
-  Count kept;
+  int64_t file_bytes = 0;  // Read of the files, as they lie on disk.
+  // Of what was decompressed, what is not text: separators, markup, names and other fields of rows. Not known
+  // of parquet.
+  int64_t format_bytes = 0;
+  Count in;    // Text as it stood in the file, out of its format.
+  Count kept;  // As it was handed on.
   std::array<Count, kDropReasons> dropped;
-  int64_t broken_utf8 = 0;    // Documents with bytes that are no UTF-8, whatever the policy.
-  int64_t markup_bytes = 0;   // Left out of markdown and html.
-  int64_t other_columns = 0;  // Columns of tables that were not read.
+  // By how much kept texts became shorter on their way: byte order marks, line ends, composed forms. Below 0
+  // where repairs made them longer.
+  int64_t cleaned_bytes = 0;
+  int64_t broken_utf8 = 0;  // Documents with bytes that are no UTF-8, whatever the policy.
 
   Count& operator[](Drop reason) { return dropped[static_cast<size_t>(reason)]; }
   const Count& operator[](Drop reason) const { return dropped[static_cast<size_t>(reason)]; }
