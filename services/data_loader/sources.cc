@@ -1,0 +1,172 @@
+#include "services/data_loader/sources.h"
+
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "bdh/base/status_macros.h"
+
+namespace bdh::data_loader {
+namespace {
+
+constexpr size_t kChunkBytesMax = size_t{1} << 20;
+
+// One document after the other, as chunks of the same document follow each other.
+class Chunks {
+ public:
+  explicit Chunks(NextChunk next) : next_(std::move(next)) {}
+
+  absl::StatusOr<std::optional<documents::NamedStream>> NextDocument();
+  // Of the document `number`; empty at its end.
+  absl::StatusOr<std::string_view> Read(int64_t number);
+
+ private:
+  absl::Status Fill();
+
+  const NextChunk next_;
+  const v1::TextChunk* chunk_ = nullptr;
+  bool ended_ = false, read_ = true;
+  std::string document_;
+  int64_t number_ = 0;
+};
+
+class ChunkStream : public documents::ByteStream {
+ public:
+  ChunkStream(std::shared_ptr<Chunks> chunks, int64_t number) : chunks_(std::move(chunks)), number_(number) {}
+  absl::StatusOr<std::string_view> Read() override { return chunks_->Read(number_); }
+
+ private:
+  const std::shared_ptr<Chunks> chunks_;
+  const int64_t number_;
+};
+
+// Until there is a chunk whose data was not handed out.
+absl::Status Chunks::Fill() {
+  while (read_ && !ended_) {
+    BDH_ASSIGN_OR_RETURN(chunk_, next_());
+    ended_ = chunk_ == nullptr;
+    read_ = false;
+    if (ended_) break;
+    if (const size_t size = chunk_->data().size(); size > kChunkBytesMax) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("chunk.data holds %d bytes; send pieces of at most %d", size, kChunkBytesMax));
+    }
+    // An empty chunk begins a document, but ends none.
+    if (chunk_->data().empty() && number_ > 0 && chunk_->document() == document_) read_ = true;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string_view> Chunks::Read(int64_t number) {
+  BDH_RETURN_IF_ERROR(Fill());
+  if (ended_ || number != number_ || chunk_->document() != document_) return std::string_view();
+  read_ = true;
+  return chunk_->data();
+}
+
+}  // namespace
+
+int64_t Sources::total_bytes() const {
+  int64_t total = 0;
+  for (const documents::SourceFile& file : files) total += file.size_bytes;
+  return total;
+}
+
+std::string Sources::hash() const {
+  return documents::ManifestHash(files, documents::CanonicalText(options));
+}
+
+absl::StatusOr<documents::Options> ToDocumentOptions(const v1::DocumentOptions& wire, documents::Options options,
+                                                     const SourceLimits& limits) {
+  if (!wire.format().empty()) BDH_ASSIGN_OR_RETURN(options.format, documents::ParseFormat(wire.format()));
+  if (!wire.utf8().empty()) BDH_ASSIGN_OR_RETURN(options.utf8, documents::ParseUtf8Policy(wire.utf8()));
+  if (!wire.split_text().empty()) BDH_ASSIGN_OR_RETURN(options.split, documents::ParseTextSplit(wire.split_text()));
+  if (!wire.text_column().empty()) options.text_column = wire.text_column();
+  if (!wire.score_column().empty()) options.score_column = wire.score_column();
+  if (!wire.separator().empty()) options.separator = wire.separator();
+  if (wire.csv_no_header()) options.csv_header = false;
+  if (wire.unix_line_ends()) options.unix_line_ends = true;
+  if (wire.nfc()) options.nfc = true;
+  if (wire.min_bytes() != 0) options.min_bytes = wire.min_bytes();
+  if (wire.max_bytes() != 0) options.max_bytes = wire.max_bytes();
+  if (wire.min_word_share() != 0) options.min_word_share = wire.min_word_share();
+  for (const std::string& text : wire.must_contain()) options.must_contain.push_back(text);
+  for (const std::string& text : wire.must_not_contain()) options.must_not_contain.push_back(text);
+  if (wire.deduplicate()) options.dedupe = true;
+  options.max_document_bytes = limits.max_document_bytes;
+  options.spool_folder = limits.spool_folder;
+  BDH_RETURN_IF_ERROR(documents::Check(options));
+  return options;
+}
+
+absl::StatusOr<Sources> FindSources(const std::vector<std::string>& paths, const v1::DocumentOptions& options,
+                                    const SourceLimits& limits, const OnFetched&) {
+  Sources sources;
+  documents::Options defaults;
+  std::vector<std::string> local;
+  for (const std::string& path : paths) {
+    local.push_back(path);
+  }
+  BDH_ASSIGN_OR_RETURN(sources.options, ToDocumentOptions(options, defaults, limits));
+  if (!local.empty()) {
+    BDH_ASSIGN_OR_RETURN(documents::SourceList list, documents::ListSources(local));
+    sources.files = std::move(list.files);
+  }
+  return sources;
+}
+
+absl::StatusOr<std::optional<documents::NamedStream>> Chunks::NextDocument() {
+  // What was not read of the document before.
+  while (true) {
+    BDH_ASSIGN_OR_RETURN(const std::string_view rest, Read(number_));
+    if (rest.empty()) break;
+  }
+  if (ended_) return std::nullopt;
+  document_ = chunk_->document();
+  ++number_;
+  return documents::NamedStream{document_, nullptr};
+}
+
+absl::StatusOr<std::unique_ptr<documents::DocumentSource>> OpenChunks(NextChunk next, documents::Options options) {
+  const auto chunks = std::make_shared<Chunks>(std::move(next));
+  int64_t number = 0;
+  return documents::DocumentSource::OpenStreams(
+      [chunks, number]() mutable -> absl::StatusOr<std::optional<documents::NamedStream>> {
+        BDH_ASSIGN_OR_RETURN(auto stream, chunks->NextDocument());
+        if (stream.has_value()) stream->bytes = std::make_unique<ChunkStream>(chunks, ++number);
+        return stream;
+      },
+      std::move(options));
+}
+
+absl::Status ReadAll(documents::DocumentSource& source, const DocumentSink& sink) {
+  while (true) {
+    BDH_ASSIGN_OR_RETURN(const documents::Document* document, source.Next());
+    if (document == nullptr) return absl::OkStatus();
+    BDH_RETURN_IF_ERROR(sink.begin(*document));
+    while (true) {
+      BDH_ASSIGN_OR_RETURN(const std::string_view piece, source.Read());
+      if (piece.empty()) break;
+      BDH_RETURN_IF_ERROR(sink.append(piece));
+    }
+  }
+}
+
+corpus::Report ToReport(const documents::Report& report) {
+  corpus::Report out = {.documents_in = report.total.in.documents, .bytes_in = report.total.in.bytes};
+  for (int i = 0; i < documents::kDropReasons; ++i) {
+    const auto reason = static_cast<documents::Drop>(i);
+    const documents::Count& count = report.total[reason];
+    if (count.documents == 0) continue;
+    out.dropped.push_back({std::string(documents::DropName(reason)), count.documents, count.bytes});
+  }
+  for (const documents::SourceTally& source : report.sources) {
+    out.sources.push_back({source.name, source.tally.kept.documents});
+  }
+  if (report.unnamed_sources > 0) {
+    out.sources.push_back({absl::StrFormat("%d more", report.unnamed_sources), report.unnamed.kept.documents});
+  }
+  return out;
+}
+
+}  // namespace bdh::data_loader
