@@ -5,11 +5,14 @@
 namespace bdh::bdhctl {
 
 void AddBenchCommand(CLI::App& app, Invocation& invocation) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure decoding beside the reference's way in LibTorch");
+  CLI::App* bench = app.add_subcommand(
+      "bench", "Measure decoding beside the reference's way in LibTorch, and the data-loader");
+  AddBenchData(*bench, invocation);
   // What follows is bdh-lab's to read, flags included.
   bench->prefix_command();
   bench->footer(
-      "bdhctl bench decode|prefill|fork|threads [FLAGS]; `bdhctl bench decode --help` lists the flags.\n\n"
+      "bdhctl bench decode|prefill|fork|threads [FLAGS]; `bdhctl bench decode --help` lists the flags.\n"
+      "bdhctl bench data measures how text becomes batches.\n\n"
       "Examples:\n"
       "  bdhctl bench decode --json\n"
       "  bdhctl bench decode --dtype bf16 --contexts 64,512\n"
@@ -17,6 +20,7 @@ void AddBenchCommand(CLI::App& app, Invocation& invocation) {
       "  bdhctl bench prefill\n"
       "  bdhctl bench fork");
   bench->callback([&invocation, bench] {
+    if (!bench->get_subcommands().empty()) return;  // Of ours.
     std::vector<std::string> arguments = bench->remaining();
     arguments.insert(arguments.begin(), "bench");
     invocation.action = [arguments]() -> absl::StatusOr<int> { return BecomeLab(arguments); };

@@ -56,6 +56,7 @@ void AddUpDownCommands(CLI::App& app, Invocation& invocation);
 void AddLogsCommand(CLI::App& app, Invocation& invocation);
 void AddStatusCommand(CLI::App& app, Invocation& invocation);
 void AddDataCommands(CLI::App& app, Invocation& invocation);
+void AddTokenizerCommands(CLI::App& app, Invocation& invocation);
 void AddTrainCommands(CLI::App& app, Invocation& invocation);
 void AddCheckpointCommands(CLI::App& app, Invocation& invocation);
 void AddModelsCommands(CLI::App& app, Invocation& invocation);
@@ -66,5 +67,6 @@ void AddTokenCommands(CLI::App& app, Invocation& invocation);
 void AddLogLevelCommand(CLI::App& app, Invocation& invocation);
 void AddModelCommands(CLI::App& app, Invocation& invocation);
 void AddBenchCommand(CLI::App& app, Invocation& invocation);
+void AddBenchData(CLI::App& bench, Invocation& invocation);
 
 }  // namespace bdh::bdhctl

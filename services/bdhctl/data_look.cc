@@ -70,13 +70,14 @@ absl::StatusOr<int> RunList(const MeshFlags& flags) {
   BDH_ASSIGN_OR_RETURN(const Mesh mesh, FindMesh(flags));
   const mesh::Peer loader = mesh.DataLoader();
   const auto stub = v1::DataLoaderService::NewStub(loader.channel());
-  BDH_ASSIGN_OR_RETURN(const auto response, loader.Call(*stub, &Loader::ListDatasets, v1::ListDatasetsRequest(),
-                                                        mesh.call_timeout()));
+  BDH_ASSIGN_OR_RETURN(const auto response, loader.Call(*stub, &Loader::ListDatasets,
+                                                        v1::ListDatasetsRequest(), mesh.call_timeout()));
   if (flags.json) {
     PrintJson(ToJson(response));
     return kExitOk;
   }
-  Table table({"NAME", "TOKENIZER", "ORDER", ">DOCUMENTS", ">BYTES", ">TRAIN TOKENS", ">VALIDATION TOKENS", ""});
+  Table table(
+      {"NAME", "TOKENIZER", "ORDER", ">DOCUMENTS", ">BYTES", ">TRAIN TOKENS", ">VALIDATION TOKENS", ""});
   for (const v1::Dataset& dataset : response.datasets()) {
     table.Add({dataset.name(), dataset.tokenizer(), OrderName(dataset.order()),
                std::to_string(dataset.documents()), FormatBytes(dataset.bytes_in()),
@@ -113,7 +114,8 @@ void PrintReport(const v1::GetDatasetReportResponse& report) {
   for (int i = 0; i < std::min(report.sources_size(), kSources); ++i) {
     std::cout << absl::StrFormat("%-12s%s\n", i == 0 ? "sources" : "", report.sources(i));
   }
-  if (report.sources_size() > kSources) std::cout << absl::StrFormat("%12s%d more\n", "", report.sources_size() - kSources);
+  if (report.sources_size() > kSources)
+    std::cout << absl::StrFormat("%12s%d more\n", "", report.sources_size() - kSources);
 }
 
 absl::StatusOr<int> RunShow(const NameFlags& flags) {
@@ -136,15 +138,16 @@ absl::StatusOr<int> RunShow(const NameFlags& flags) {
     return kExitOk;
   }
   const v1::Dataset& dataset = described.dataset();
-  std::cout << absl::StrFormat("name        %s%s\n", dataset.name(), dataset.complete() ? "" : " (being tokenized)");
+  std::cout << absl::StrFormat("name        %s%s\n", dataset.name(),
+                               dataset.complete() ? "" : " (being tokenized)");
   std::cout << absl::StrFormat("hash        %s\n", dataset.hash());
   std::cout << absl::StrFormat("tokenizer   %s, %d tokens%s\n", dataset.tokenizer(), dataset.vocab_size(),
                                dataset.end_of_text() ? ", documents end with its end of text" : "");
   std::cout << absl::StrFormat("order       %s\n", OrderName(dataset.order()));
   std::cout << absl::StrFormat("train       %s tokens\n", FormatCount(dataset.train_tokens()));
-  std::cout << absl::StrFormat("validation  %s tokens, %s\n", FormatCount(dataset.validation_tokens()),
-                               dataset.split_rule() == v1::SPLIT_RULE_DOCUMENT ? "whole documents"
-                                                                               : "the tails of documents");
+  std::cout << absl::StrFormat(
+      "validation  %s tokens, %s\n", FormatCount(dataset.validation_tokens()),
+      dataset.split_rule() == v1::SPLIT_RULE_DOCUMENT ? "whole documents" : "the tails of documents");
   std::cout << absl::StrFormat("shards      %d\n", described.shards_size());
   for (const v1::DatasetPart& part : dataset.parts()) {
     std::cout << absl::StrFormat("part        %s, weight %g\n", part.dataset(), part.weight());
@@ -169,7 +172,8 @@ absl::StatusOr<int> RunSample(const SampleFlags& flags) {
     return kExitOk;
   }
   for (const auto& document : response.documents()) {
-    std::cout << absl::StrFormat("--- %s, %d tokens\n%s\n", document.name(), document.tokens(), document.text());
+    std::cout << absl::StrFormat("--- %s, %d tokens\n%s\n", document.name(), document.tokens(),
+                                 document.text());
   }
   return kExitOk;
 }
@@ -213,11 +217,10 @@ absl::StatusOr<int> RunExport(const ExportFlags& flags) {
   const auto context = loader.NewContext(kReadTimeout);
   const auto reader = lookup->ExportDataset(context.get(), request);
   for (v1::TextChunk chunk; reader->Read(&chunk);) {
-    const std::string text =
-        flags.mesh.json ? Json({{"document", chunk.document()}, {"text", chunk.data()}})
-                                  .dump(-1, ' ', false, Json::error_handler_t::replace) +
-                              "\n"
-                        : chunk.data();
+    const std::string text = flags.mesh.json ? Json({{"document", chunk.document()}, {"text", chunk.data()}})
+                                                       .dump(-1, ' ', false, Json::error_handler_t::replace) +
+                                                   "\n"
+                                             : chunk.data();
     if (std::fwrite(text.data(), 1, text.size(), out.get()) == text.size()) continue;
     const int error = errno;
     context->TryCancel();
@@ -262,8 +265,8 @@ void DefineExport(CLI::App& command, ExportFlags& flags) {
   command.add_option("-o,--output", flags.output, "A file that is not there yet (default: standard output)")
       ->type_name("FILE");
   command.add_option("--split", flags.split, "train or validation (default: both)")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, v1::Split>{{"train", v1::SPLIT_TRAIN}, {"validation", v1::SPLIT_VALIDATION}}));
+      ->transform(CLI::CheckedTransformer(std::map<std::string, v1::Split>{
+          {"train", v1::SPLIT_TRAIN}, {"validation", v1::SPLIT_VALIDATION}}));
   AddMeshFlags(command, flags.mesh);
   command.footer("With --json each line is an object with the document's name and a piece of its text.");
 }
@@ -277,9 +280,12 @@ void DefineRemove(CLI::App& command, RemoveFlags& flags) {
 
 void AddDataLooking(CLI::App& group, Invocation& invocation) {
   AddCommand<MeshFlags>(group, invocation, "ls", "List data sets", AddMeshFlags, RunList);
-  AddCommand<NameFlags>(group, invocation, "show", "What is in one: report, splits, lengths", DefineName, RunShow);
-  AddCommand<SampleFlags>(group, invocation, "sample", "Print some of its documents", DefineSample, RunSample);
-  AddCommand<NameFlags>(group, invocation, "verify", "Compare all its bytes with their sums", DefineName, RunVerify);
+  AddCommand<NameFlags>(group, invocation, "show", "What is in one: report, splits, lengths", DefineName,
+                        RunShow);
+  AddCommand<SampleFlags>(group, invocation, "sample", "Print some of its documents", DefineSample,
+                          RunSample);
+  AddCommand<NameFlags>(group, invocation, "verify", "Compare all its bytes with their sums", DefineName,
+                        RunVerify);
   AddCommand<ExportFlags>(group, invocation, "export", "Write its text", DefineExport, RunExport);
   AddCommand<RemoveFlags>(group, invocation, "rm", "Delete data sets", DefineRemove, RunRemove);
 }

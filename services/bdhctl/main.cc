@@ -45,6 +45,7 @@ void AddAll(CLI::App& app, Invocation& invocation) {
   AddStatusCommand(app, invocation);
   AddLogsCommand(app, invocation);
   AddDataCommands(app, invocation);
+  AddTokenizerCommands(app, invocation);
   AddTrainCommands(app, invocation);
   AddCheckpointCommands(app, invocation);
   AddModelsCommands(app, invocation);

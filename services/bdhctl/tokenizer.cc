@@ -276,7 +276,8 @@ absl::StatusOr<int> RunEncode(const EncodeFlags& flags) {
   BDH_ASSIGN_OR_RETURN(const Mesh mesh, FindMesh(flags.mesh));
   const mesh::Peer loader = mesh.DataLoader();
   const auto stub = v1::DataLoaderService::NewStub(loader.channel());
-  BDH_ASSIGN_OR_RETURN(const auto response, loader.Call(*stub, &Loader::Tokenize, request, mesh.call_timeout()));
+  BDH_ASSIGN_OR_RETURN(const auto response,
+                       loader.Call(*stub, &Loader::Tokenize, request, mesh.call_timeout()));
   if (flags.mesh.json) {
     PrintJson(ToJson(response));
   } else {
@@ -317,8 +318,9 @@ void DefineTrain(CLI::App& command, TrainFlags& flags) {
   command.add_option("name", flags.name, "1 to 64 of [a-z0-9._-]")->required()->type_name("NAME");
   command.add_option("files", flags.files, "Files to learn from; - is standard input")->type_name("FILE");
   command
-      .add_option("--server-path", flags.server_paths,
-                  "Instead of FILE: a file, folder or pattern that the data-loader reads itself; may be repeated")
+      .add_option(
+          "--server-path", flags.server_paths,
+          "Instead of FILE: a file, folder or pattern that the data-loader reads itself; may be repeated")
       ->type_name("PATH")
       ->allow_extra_args(false);
   command.add_option("--dataset", flags.dataset, "Instead of FILE: the training split of a data set")
@@ -330,7 +332,8 @@ void DefineTrain(CLI::App& command, TrainFlags& flags) {
   command.add_option("--special", flags.special_tokens, "A special token; may be repeated")
       ->type_name("TEXT")
       ->allow_extra_args(false);
-  command.add_option("--split", flags.split, "How text is cut before merging: gpt2 or llama3 (default: gpt2)")
+  command
+      .add_option("--split", flags.split, "How text is cut before merging: gpt2 or llama3 (default: gpt2)")
       ->type_name("PATTERN");
   command.add_option("--min-frequency", flags.min_frequency, "Rarer pairs are not merged (default: 2)")
       ->type_name("N");
@@ -381,12 +384,14 @@ void AddTokenizerCommands(CLI::App& app, Invocation& invocation) {
   AddCommand<TrainFlags>(*group, invocation, "train", "Make one from text", DefineTrain, RunTrain);
   AddCommand<ImportFlags>(*group, invocation, "import", "Take over a tokenizer.json or a SentencePiece model",
                           DefineImport, RunImport);
-  AddCommand<ExportFlags>(*group, invocation, "export", "Write its files into a folder", DefineExport, RunExport);
+  AddCommand<ExportFlags>(*group, invocation, "export", "Write its files into a folder", DefineExport,
+                          RunExport);
   AddCommand<MeshFlags>(*group, invocation, "ls", "List tokenizers", AddMeshFlags, RunList);
   AddCommand<NameFlags>(*group, invocation, "show", "What is in one", DefineName, RunShow);
   AddCommand<EncodeFlags>(*group, invocation, "encode", "Text to tokens", DefineEncode, RunEncode);
   AddCommand<DecodeFlags>(*group, invocation, "decode", "Tokens to text", DefineDecode, RunDecode);
-  AddCommand<NameFlags>(*group, invocation, "rm", "Delete one that no data set is made with", DefineName, RunRemove);
+  AddCommand<NameFlags>(*group, invocation, "rm", "Delete one that no data set is made with", DefineName,
+                        RunRemove);
 }
 
 }  // namespace bdh::bdhctl

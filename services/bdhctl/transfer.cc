@@ -57,8 +57,8 @@ void ByteBar::Show(const std::string& verb, int64_t bytes, int64_t total, std::s
     rate = FormatBytes(static_cast<uint64_t>(done / seconds)) + "/s";
     if (total > bytes) left = FormatDuration(seconds * static_cast<double>(total - bytes) / done) + " left";
   }
-  const std::string behind = absl::StrFormat("%s%s%s%s%s", rate, left.empty() ? "" : "  ", left,
-                                             note.empty() ? "" : "  ", note);
+  const std::string behind =
+      absl::StrFormat("%s%s%s%s%s", rate, left.empty() ? "" : "  ", left, note.empty() ? "" : "  ", note);
   if (total == 0) return line_.Show(absl::StrFormat("%s %s  %s", verb, FormatBytes(bytes), behind));
   const double fraction = done / static_cast<double>(total);
   line_.Show(absl::StrFormat("%s %s %3.0f%%  %s of %s  %s", verb, Bar(fraction, kBarWidth),

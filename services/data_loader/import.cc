@@ -1,14 +1,11 @@
 #include "services/data_loader/import.h"
 
-#include <optional>
-#include <string>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "bdh/base/status_macros.h"
-#include "bdh/corpus/text_files.h"
 #include "services/data_loader/convert.h"
 
 namespace bdh::data_loader {
@@ -16,23 +13,33 @@ namespace {
 
 using CreateStream = grpc::ServerReaderWriter<v1::CreateDatasetResponse, v1::CreateDatasetRequest>;
 
-constexpr size_t kChunkBytesMax = size_t{1} << 20;
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(250);
 
-// Tells the client how far the import is, a few times a second.
+absl::Status ClientGone() {
+  return absl::CancelledError("the client went away; nothing was kept");
+}
+
+// Tells the client how far it is, a few times a second. False: the client is gone.
 class Reporter {
  public:
-  Reporter(CreateStream& stream, int64_t bytes_total) : stream_(stream), bytes_total_(bytes_total) {}
+  explicit Reporter(CreateStream& stream) : stream_(stream) {}
 
-  void Report(const corpus::DatasetImport& import) {
-    if (absl::Now() >= next_) Send(import);
+  void set_bytes_total(int64_t bytes) { bytes_total_ = bytes; }
+
+  bool Fetched(int64_t bytes_done, int64_t bytes_total) {
+    v1::CreateDatasetResponse response;
+    response.mutable_progress()->set_phase("fetching");
+    response.mutable_progress()->set_bytes_in(bytes_done);
+    response.mutable_progress()->set_bytes_total(bytes_total);
+    return !Due() || stream_.Write(response);
   }
 
-  // False: the client is gone.
+  bool Report(const corpus::DatasetImport& import) { return !Due() || Send(import); }
+
   bool Send(const corpus::DatasetImport& import) {
-    next_ = absl::Now() + kProgressInterval;
     const auto at = import.progress();
     v1::CreateDatasetResponse response;
+    response.mutable_progress()->set_phase("tokenizing");
     response.mutable_progress()->set_documents(at.documents);
     response.mutable_progress()->set_bytes_in(at.bytes_in);
     response.mutable_progress()->set_tokens_out(at.tokens);
@@ -41,14 +48,16 @@ class Reporter {
   }
 
  private:
+  bool Due() {
+    if (absl::Now() < next_) return false;
+    next_ = absl::Now() + kProgressInterval;
+    return true;
+  }
+
   CreateStream& stream_;
-  const int64_t bytes_total_;
+  int64_t bytes_total_ = 0;
   absl::Time next_ = absl::Now() + kProgressInterval;
 };
-
-absl::Status ClientGone() {
-  return absl::CancelledError("the client went away; nothing was kept");
-}
 
 absl::StatusOr<v1::DatasetSpec> ReadSpec(CreateStream& stream) {
   v1::CreateDatasetRequest first;
@@ -56,33 +65,6 @@ absl::StatusOr<v1::DatasetSpec> ReadSpec(CreateStream& stream) {
     return absl::InvalidArgumentError("the first message must hold spec");
   }
   return std::move(*first.mutable_spec());
-}
-
-absl::StatusOr<int64_t> SizeOf(const std::vector<corpus::TextFile>& files,
-                               const corpus::DatasetStore& store) {
-  int64_t total = 0;
-  for (const corpus::TextFile& file : files) total += file.size_bytes;
-  const int64_t limit = store.options().max_dataset_bytes;
-  if (total <= limit) return total;
-  return absl::ResourceExhaustedError(
-      absl::StrFormat("the %d source files hold %d bytes, more than data_loader.max_dataset_bytes, which is "
-                      "%d; raise it or give "
-                      "less text",
-                      files.size(), total, limit));
-}
-
-absl::Status TakeFiles(const std::vector<corpus::TextFile>& files, const grpc::ServerContext& context,
-                       corpus::DatasetImport& import, Reporter& reporter) {
-  for (const corpus::TextFile& file : files) {
-    BDH_RETURN_IF_ERROR(import.BeginDocument());
-    BDH_RETURN_IF_ERROR(corpus::ReadTextFile(file.path, [&](std::string_view piece) -> absl::Status {
-      if (context.IsCancelled()) return ClientGone();
-      BDH_RETURN_IF_ERROR(import.Append(piece));
-      reporter.Report(import);
-      return absl::OkStatus();
-    }));
-  }
-  return absl::OkStatus();
 }
 
 // Text beside sources would be passed over in silence. A client that has none to send has closed its side.
@@ -111,35 +93,38 @@ absl::StatusOr<std::shared_ptr<const corpus::Dataset>> CombineParts(corpus::Data
   return store.Combine(store_spec, std::move(parts));
 }
 
-absl::Status CheckChunk(const v1::CreateDatasetRequest& request) {
-  if (!request.has_chunk()) {
-    return absl::InvalidArgumentError("after the first message every message must hold a chunk");
-  }
-  if (const size_t size = request.chunk().data().size(); size > kChunkBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("chunk.data holds %d bytes; send pieces of at most %d", size, kChunkBytesMax));
-  }
-  return absl::OkStatus();
+absl::StatusOr<Sources> SourcesOf(const v1::DatasetSpec& spec, const SourceLimits& limits,
+                                  const OnFetched& progress) {
+  return FindSources({spec.paths().begin(), spec.paths().end()}, spec.documents(), limits, progress);
 }
 
-absl::Status TakeChunks(CreateStream& stream, corpus::DatasetImport& import, Reporter& reporter) {
-  std::optional<std::string> document;
-  v1::CreateDatasetRequest request;
-  while (stream.Read(&request)) {
-    BDH_RETURN_IF_ERROR(CheckChunk(request));
-    if (document != request.chunk().document()) {
-      document = request.chunk().document();
-      BDH_RETURN_IF_ERROR(import.BeginDocument());
-    }
-    BDH_RETURN_IF_ERROR(import.Append(request.chunk().data()));
-    reporter.Report(import);
-  }
-  return absl::OkStatus();
+// What FeedStreaming needs after a restart: the hash of the sources, and how to find them.
+absl::StatusOr<std::shared_ptr<const corpus::Dataset>> StreamSources(corpus::DatasetStore& store,
+                                                                     const v1::DatasetSpec& spec,
+                                                                     const Sources& sources) {
+  BDH_ASSIGN_OR_RETURN(const corpus::DatasetSpec store_spec, ToStoreSpec(spec));
+  const std::string hash = sources.hash();
+  return store.Stream(
+      {.dataset = store_spec, .source_hash = hash, .source = hash + spec.SerializeAsString()});
+}
+
+absl::StatusOr<corpus::Report> Import(documents::DocumentSource& source, corpus::DatasetImport& import,
+                                      const grpc::ServerContext& context, Reporter& reporter) {
+  BDH_RETURN_IF_ERROR(ReadAll(
+      source,
+      {.begin = [&](const documents::Document& document) { return import.BeginDocument(document.score); },
+       .append = [&](std::string_view piece) -> absl::Status {
+         BDH_RETURN_IF_ERROR(import.Append(piece));
+         if (context.IsCancelled() || !reporter.Report(import)) return ClientGone();
+         return absl::OkStatus();
+       }}));
+  return ToReport(source.report());
 }
 
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const corpus::Dataset>> ImportDataset(corpus::DatasetStore& store,
+                                                                     const SourceLimits& limits,
                                                                      const grpc::ServerContext& context,
                                                                      CreateStream& stream) {
   BDH_ASSIGN_OR_RETURN(const v1::DatasetSpec spec, ReadSpec(stream));
@@ -147,19 +132,61 @@ absl::StatusOr<std::shared_ptr<const corpus::Dataset>> ImportDataset(corpus::Dat
     BDH_RETURN_IF_ERROR(ExpectNoChunks(stream, "parts"));
     return CombineParts(store, spec);
   }
+  if (spec.streaming() && spec.paths_size() == 0) {
+    return absl::InvalidArgumentError(
+        "a streaming data set needs paths: text that a client sends cannot be read again after a restart");
+  }
   if (spec.paths_size() > 0) BDH_RETURN_IF_ERROR(ExpectNoChunks(stream, "paths"));
-  BDH_ASSIGN_OR_RETURN(const auto files, corpus::ListTextFiles({spec.paths().begin(), spec.paths().end()}));
-  BDH_ASSIGN_OR_RETURN(const int64_t bytes_total, SizeOf(files, store));
+  Reporter reporter(stream);
+  BDH_ASSIGN_OR_RETURN(const Sources sources, SourcesOf(spec, limits, [&](int64_t done, int64_t total) {
+                         return !context.IsCancelled() && reporter.Fetched(done, total);
+                       }));
+  if (spec.streaming()) return StreamSources(store, spec, sources);
+  reporter.set_bytes_total(sources.total_bytes());
   BDH_ASSIGN_OR_RETURN(const corpus::DatasetSpec store_spec, ToStoreSpec(spec));
   BDH_ASSIGN_OR_RETURN(const auto import, store.Import(store_spec));
-  Reporter reporter(stream, bytes_total);
-  BDH_RETURN_IF_ERROR(files.empty() ? TakeChunks(stream, *import, reporter)
-                                    : TakeFiles(files, context, *import, reporter));
+  v1::CreateDatasetRequest request;
+  const NextChunk next = [&]() -> absl::StatusOr<const v1::TextChunk*> {
+    if (!stream.Read(&request)) return nullptr;
+    if (request.has_chunk()) return &request.chunk();
+    return absl::InvalidArgumentError("after the first message every message must hold a chunk");
+  };
+  BDH_ASSIGN_OR_RETURN(const auto source,
+                       spec.paths_size() > 0 ? documents::DocumentSource::Open(sources.files, sources.options)
+                                             : OpenChunks(next, sources.options));
+  BDH_ASSIGN_OR_RETURN(corpus::Report report, Import(*source, *import, context, reporter));
   // A broken stream looks like the end of the text to Read; a Write cannot be mistaken.
   if (!reporter.Send(*import) || context.IsCancelled()) return ClientGone();
-  BDH_ASSIGN_OR_RETURN(auto dataset, import->Commit());
+  BDH_ASSIGN_OR_RETURN(auto dataset, import->Commit(std::move(report)));
   reporter.Send(*import);
   return dataset;
+}
+
+absl::StatusOr<corpus::Report> FeedStreaming(const SourceLimits& limits, const std::string& written,
+                                             corpus::DatasetBuilder& builder, std::stop_token stop) {
+  constexpr size_t kHashLength = 64;
+  v1::DatasetSpec spec;
+  if (written.size() < kHashLength || !spec.ParseFromString(written.substr(kHashLength))) {
+    return absl::DataLossError(
+        "what it is streamed from does not read; delete the data set and add it again");
+  }
+  BDH_ASSIGN_OR_RETURN(const Sources sources,
+                       SourcesOf(spec, limits, [&](int64_t, int64_t) { return !stop.stop_requested(); }));
+  if (sources.hash() != written.substr(0, kHashLength)) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("the sources of data set '%s' changed since they were hashed; put them back, or "
+                        "delete the data set and "
+                        "add it again",
+                        spec.name()));
+  }
+  BDH_ASSIGN_OR_RETURN(const auto source, documents::DocumentSource::Open(sources.files, sources.options));
+  BDH_RETURN_IF_ERROR(
+      ReadAll(*source, {.begin = [&](const documents::Document&) { return builder.BeginDocument(); },
+                        .append = [&](std::string_view piece) -> absl::Status {
+                          if (stop.stop_requested()) return absl::CancelledError("asked to stop");
+                          return builder.Append(piece);
+                        }}));
+  return ToReport(source->report());
 }
 
 }  // namespace bdh::data_loader

@@ -13,12 +13,14 @@
 #include "bdh/mesh/listen_options.h"
 #include "bdh/mesh/server.h"
 #include "bdh/telemetry/metrics.h"
+#include "bdh/tokenizer/library.h"
 #include "bdh/v1/config.pb.h"
 
 namespace bdh::data_loader {
 
 class DataLoader;
 class DatasetLookup;
+class Tokenizers;
 
 class Server : public mesh::Daemon {
  public:
@@ -29,6 +31,7 @@ class Server : public mesh::Daemon {
     int64_t max_dataset_bytes = int64_t{1} << 40;
     int64_t shard_tokens = int64_t{64} << 20;
     int threads = 0;  // That tokenize, for each data set that is being made. 0: one a core.
+    int64_t max_document_bytes = int64_t{1} << 30;
   };
 
   // UnavailableError: cannot listen. Other daemons may have the same data_dir.
@@ -43,13 +46,16 @@ class Server : public mesh::Daemon {
 
  private:
   Server() = default;
+  static absl::Status OpenStores(const Options& options, Server& server);
 
   // Declared in the order they are built; destroyed in reverse.
   telemetry::Metrics metrics_;
   std::unique_ptr<mesh::Gate> gate_;
+  std::unique_ptr<tokenizer::Library> library_;
   std::unique_ptr<corpus::DatasetStore> store_;
   std::unique_ptr<DataLoader> service_;
   std::unique_ptr<DatasetLookup> lookup_;
+  std::unique_ptr<Tokenizers> tokenizers_;
   std::unique_ptr<mesh::Server> server_;
 };
 

@@ -290,6 +290,7 @@ TEST_F(DataLoaderTest, WrongCreatesAreRefusedInASentence) {
       {{Spec("../up")}, absl::StatusCode::kInvalidArgument, "cannot name a data set"},
       {{tokenizer}, absl::StatusCode::kNotFound, "known ones are: byte"},
       {{share}, absl::StatusCode::kInvalidArgument, "validation_fraction is 0.7"},
+      {{Spec("a", {""})}, absl::StatusCode::kInvalidArgument, "not an absolute path"},
       {{Spec("a", {"/no/such/file"})}, absl::StatusCode::kNotFound, "/no/such/file"},
       {{Spec("a", {"relative.txt"})}, absl::StatusCode::kInvalidArgument, "not an absolute path"},
       {{Spec("a", {"/dev/zero"})}, absl::StatusCode::kInvalidArgument, "neither a regular file"},
@@ -715,6 +716,203 @@ TEST_F(DataLoaderTest, TextGoesToTokensAndBack) {
   const auto unknown = peer_->Call(*stub_, &Stub::Tokenize, tokenize, kTimeout).status();
   EXPECT_EQ(unknown.code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(absl::StrContains(unknown.message(), "known ones are: byte")) << unknown;
+}
+
+TEST_F(DataLoaderTest, RowsOfAFileBecomeDocumentsAndTheReportCountsAll) {
+  std::string rows;
+  for (int i = 0; i < 150; ++i)
+    rows += absl::StrFormat("{\"text\": \"row %d of it\", \"score\": %d}\n", i, 150 - i);
+  rows += "{\"text\": \"row 7 of it\", \"score\": 1}\n{\"text\": \"no\", \"score\": 1}\n";
+  BDH_ASSERT_OK(WriteFileAtomically(folder_.path() + "/rows.jsonl", rows));
+  auto spec = Spec("rows", {folder_.path() + "/*.jsonl"});
+  spec.mutable_spec()->mutable_documents()->set_deduplicate(true);
+  spec.mutable_spec()->mutable_documents()->set_min_bytes(5);
+  spec.mutable_spec()->mutable_documents()->set_score_column("score");
+  spec.mutable_spec()->set_order(v1::ORDER_SCORE);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Create({spec}));
+  EXPECT_EQ(dataset.documents(), 150);
+  EXPECT_TRUE(dataset.scored());
+  const auto lookup = v1::DatasetService::NewStub(peer_->channel());
+  v1::GetDatasetReportRequest request;
+  request.set_dataset("rows");
+  BDH_ASSERT_OK_AND_ASSIGN(
+      const auto report,
+      peer_->Call(*lookup, &v1::DatasetService::Stub::GetDatasetReport, request, kTimeout));
+  EXPECT_EQ(report.documents_in(), 152);
+  EXPECT_EQ(report.documents_kept(), 150);
+  EXPECT_EQ(report.dropped_size(), 2);
+  EXPECT_THAT(report.sources(), ElementsAre("rows.jsonl"));
+  // The lowest score comes first: the file's last row that was kept.
+  auto batches = Batches("rows", 0, 1);
+  batches.set_batch_size(1);
+  batches.set_block_size(12);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto steps, Collect(batches));
+  EXPECT_TRUE(absl::StartsWith(steps.at(0), "row 14")) << steps.at(0);
+
+  BDH_ASSERT_OK_AND_ASSIGN(const auto sent, Upload("sent", {{"rows.jsonl", rows}}));
+  EXPECT_EQ(sent.documents(), 152) << "what is sent is read by its name too";
+  spec.mutable_spec()->set_name("wrong");
+  spec.mutable_spec()->mutable_documents()->set_format("docx");
+  const auto wrong = Create({spec}).status();
+  EXPECT_EQ(wrong.code(), absl::StatusCode::kInvalidArgument) << wrong;
+}
+
+class TokenizersTest : public DataLoaderTest {
+ protected:
+  using Service = v1::TokenizerService::Stub;
+
+  absl::StatusOr<v1::TokenizerInfo> Train(const v1::TrainTokenizerSpec& spec, const std::string& text) {
+    const auto context = peer_->NewContext(kTimeout);
+    const auto stub = v1::TokenizerService::NewStub(peer_->channel());
+    const auto stream = stub->TrainTokenizer(context.get());
+    v1::TrainTokenizerRequest request;
+    *request.mutable_spec() = spec;
+    stream->Write(request);
+    if (!text.empty()) {
+      request.mutable_chunk()->set_document("a.txt");
+      request.mutable_chunk()->set_data(text);
+      stream->Write(request);
+    }
+    stream->WritesDone();
+    v1::TokenizerInfo info;
+    for (v1::TrainTokenizerResponse response; stream->Read(&response);) {
+      if (response.has_tokenizer()) info = response.tokenizer();
+    }
+    BDH_RETURN_IF_ERROR(peer_->Outcome(stream->Finish()));
+    return info;
+  }
+  static v1::TrainTokenizerSpec TrainSpec(const std::string& name) {
+    v1::TrainTokenizerSpec spec;
+    spec.set_name(name);
+    spec.set_kind(v1::TOKENIZER_KIND_BPE);
+    spec.set_vocab_size(300);
+    return spec;
+  }
+  static std::string English(int lines) {
+    std::string text;
+    for (int i = 0; i < lines; ++i)
+      text += absl::StrFormat("the river runs over %d old stones and sings\n", i);
+    return text;
+  }
+};
+
+TEST_F(TokenizersTest, OneThatIsTrainedMakesDataSetsAndTheirTextComesBack) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto info, Train(TrainSpec("mine"), English(500)));
+  EXPECT_EQ(info.name(), "mine");
+  EXPECT_EQ(info.vocab_size(), 300);
+  auto spec = Spec("text");
+  spec.mutable_spec()->set_tokenizer("mine");
+  std::vector<v1::CreateDatasetRequest> requests = {spec};
+  std::string wanted;
+  for (int i = 0; i < 120; ++i) {
+    const std::string text = absl::StrFormat("stone %d: ", i) + English(i % 7 + 1);
+    wanted += text;
+    requests.push_back(Chunk(absl::StrFormat("d%d", i), text));
+  }
+  BDH_ASSERT_OK_AND_ASSIGN(const auto dataset, Create(requests));
+  EXPECT_EQ(dataset.tokenizer(), "mine");
+  EXPECT_TRUE(dataset.end_of_text());
+  EXPECT_LT(dataset.train_tokens() + dataset.validation_tokens(), dataset.bytes_in() / 2);
+
+  const auto lookup = v1::DatasetService::NewStub(peer_->channel());
+  const auto context = peer_->NewContext(kTimeout);
+  v1::ExportDatasetRequest whole;
+  whole.set_dataset("text");
+  const auto reader = lookup->ExportDataset(context.get(), whole);
+  std::string together;
+  for (v1::TextChunk chunk; reader->Read(&chunk);) together += chunk.data();
+  BDH_ASSERT_OK(peer_->Outcome(reader->Finish()));
+  EXPECT_EQ(together, wanted);
+
+  const auto stub = v1::TokenizerService::NewStub(peer_->channel());
+  v1::DescribeTokenizerRequest describe;
+  describe.set_name("mine");
+  BDH_ASSERT_OK_AND_ASSIGN(const auto described,
+                           peer_->Call(*stub, &Service::DescribeTokenizer, describe, kTimeout));
+  EXPECT_THAT(described.datasets(), ElementsAre("text"));
+  v1::DeleteTokenizerRequest remove;
+  remove.set_name("mine");
+  const auto used = peer_->Call(*stub, &Service::DeleteTokenizer, remove, kTimeout).status();
+  EXPECT_EQ(used.code(), absl::StatusCode::kFailedPrecondition) << used;
+  BDH_ASSERT_OK(Delete("text"));
+  BDH_EXPECT_OK(peer_->Call(*stub, &Service::DeleteTokenizer, remove, kTimeout));
+}
+
+TEST_F(TokenizersTest, OneThatIsTakenOverSurvivesARestartAndIsHandedOutAgain) {
+  BDH_ASSERT_OK(Train(TrainSpec("mine"), English(500)));
+  auto stub = v1::TokenizerService::NewStub(peer_->channel());
+  v1::ExportTokenizerRequest export_request;
+  export_request.set_name("mine");
+  BDH_ASSERT_OK_AND_ASSIGN(const auto files,
+                           peer_->Call(*stub, &Service::ExportTokenizer, export_request, kTimeout));
+  v1::ImportTokenizerRequest import;
+  import.set_name("theirs");
+  *import.mutable_files() = files.files();
+  BDH_ASSERT_OK(peer_->Call(*stub, &Service::ImportTokenizer, import, kTimeout));
+  Restart();
+  stub = v1::TokenizerService::NewStub(peer_->channel());
+  BDH_ASSERT_OK_AND_ASSIGN(
+      const auto list, peer_->Call(*stub, &Service::ListTokenizers, v1::ListTokenizersRequest(), kTimeout));
+  ASSERT_EQ(list.tokenizers_size(), 3);
+  EXPECT_EQ(list.tokenizers(0).name(), "byte");
+  EXPECT_EQ(list.tokenizers(1).hash(), list.tokenizers(2).hash());
+  v1::TokenizeRequest tokenize;
+  tokenize.set_tokenizer("theirs");
+  tokenize.set_text("the river sings");
+  BDH_ASSERT_OK_AND_ASSIGN(const auto tokens, peer_->Call(*stub_, &Stub::Tokenize, tokenize, kTimeout));
+  EXPECT_LT(tokens.tokens_size(), 10);
+  v1::DetokenizeRequest detokenize;
+  detokenize.set_tokenizer("theirs");
+  *detokenize.mutable_tokens() = tokens.tokens();
+  BDH_ASSERT_OK_AND_ASSIGN(const auto text, peer_->Call(*stub_, &Stub::Detokenize, detokenize, kTimeout));
+  EXPECT_EQ(text.text(), "the river sings");
+}
+
+TEST_F(TokenizersTest, WrongTrainingsAreRefusedInASentence) {
+  BDH_ASSERT_OK(Upload("text", {{"a", Text(1000)}}));
+  auto name = TrainSpec("../up"), size = TrainSpec("a"), kind = TrainSpec("a"), both = TrainSpec("a"),
+       none = TrainSpec("a"), missing = TrainSpec("a");
+  size.set_vocab_size(3);
+  kind.set_kind(v1::TOKENIZER_KIND_BYTE);
+  both.set_dataset("text");
+  both.add_paths("/srv");
+  missing.set_dataset("none");
+  const struct {
+    v1::TrainTokenizerSpec spec;
+    absl::StatusCode code;
+  } kCases[] = {{name, absl::StatusCode::kInvalidArgument}, {size, absl::StatusCode::kInvalidArgument},
+                {kind, absl::StatusCode::kInvalidArgument}, {both, absl::StatusCode::kInvalidArgument},
+                {none, absl::StatusCode::kInvalidArgument}, {missing, absl::StatusCode::kNotFound}};
+  for (const auto& test : kCases) {
+    const auto status = Train(test.spec, "").status();
+    EXPECT_EQ(status.code(), test.code) << status;
+  }
+}
+
+TEST_F(DataLoaderTest, AStreamingDataSetIsServedAtOnceAndGoesOnAfterARestart) {
+  BDH_ASSERT_OK(MakeDirectories(folder_.path() + "/in"));
+  for (int i = 0; i < 4; ++i) {
+    BDH_ASSERT_OK(WriteFileAtomically(absl::StrFormat("%s/in/%d.txt", folder_.path(), i),
+                                      Text(1 << 20, static_cast<uint32_t>(i))));
+  }
+  auto spec = Spec("live", {folder_.path() + "/in"});
+  spec.mutable_spec()->set_streaming(true);
+  spec.mutable_spec()->set_validation_fraction(0);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto live, Create({spec}));
+  EXPECT_TRUE(live.streaming());
+  EXPECT_EQ(live.order(), v1::ORDER_WINDOW);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto first, Collect(Batches("live", 0, 700)));
+  Restart();
+  BDH_ASSERT_OK_AND_ASSIGN(const auto again, Collect(Batches("live", 0, 700)));
+  EXPECT_EQ(again, first);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto same, Create({spec}));
+  EXPECT_EQ(same.hash(), live.hash());
+  auto sent = Spec("sent");
+  sent.mutable_spec()->set_streaming(true);
+  EXPECT_EQ(Create({sent, Chunk("a", "text")}).status().code(), absl::StatusCode::kInvalidArgument);
+  auto flags = Batches("live", 0, 1);
+  flags.set_document_begins(true);
+  EXPECT_EQ(Collect(flags).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(DataLoaderTest, EveryCallNeedsTheMeshToken) {

@@ -111,9 +111,10 @@ class DataLoader::StreamSlot {
 };
 
 DataLoader::DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, telemetry::Metrics& metrics,
-                       int max_streams, int64_t batch_message_bytes)
+                       SourceLimits limits, int max_streams, int64_t batch_message_bytes)
     : store_(store),
       gate_(gate),
+      limits_(std::move(limits)),
       max_streams_(max_streams),
       batch_message_bytes_(batch_message_bytes),
       tokens_sent_(metrics.Counter("bdh_loader_tokens_total", "Tokens sent in batches.")),
@@ -145,7 +146,7 @@ grpc::Status DataLoader::CreateDataset(grpc::ServerContext* context, CreateStrea
 
 absl::Status DataLoader::Create(const grpc::ServerContext& context, CreateStream& stream) {
   const absl::Time start = absl::Now();
-  BDH_ASSIGN_OR_RETURN(const auto dataset, ImportDataset(store_, context, stream));
+  BDH_ASSIGN_OR_RETURN(const auto dataset, ImportDataset(store_, limits_, context, stream));
   datasets_gauge_.Set(static_cast<double>(store_.List().size()));
   const corpus::DatasetInfo& info = dataset->info();
   BDH_LOG(INFO) << "data set ready name=" << info.name << " hash=" << info.hash

@@ -11,6 +11,7 @@
 #include "bdh/mesh/gate.h"
 #include "bdh/telemetry/metrics.h"
 #include "bdh/v1/data_loader.grpc.pb.h"
+#include "services/data_loader/sources.h"
 
 namespace bdh::data_loader {
 
@@ -19,7 +20,7 @@ class DataLoader final : public v1::DataLoaderService::Service {
  public:
   // All three outlive this object.
   DataLoader(corpus::DatasetStore& store, const mesh::Gate& gate, telemetry::Metrics& metrics,
-             int max_streams, int64_t batch_message_bytes);
+             SourceLimits limits, int max_streams, int64_t batch_message_bytes);
 
   // "1 data set, 2 streams".
   std::string KeyFigure() const;
@@ -54,6 +55,7 @@ class DataLoader final : public v1::DataLoaderService::Service {
 
   corpus::DatasetStore& store_;
   const mesh::Gate& gate_;
+  const SourceLimits limits_;
   const int max_streams_;
   const int64_t batch_message_bytes_;  // Tokens that one message may hold.
   std::atomic<int> streams_ = 0;

@@ -42,26 +42,23 @@ class ChunkStream : public documents::ByteStream {
 
 // Until there is a chunk whose data was not handed out.
 absl::Status Chunks::Fill() {
-  while (read_ && !ended_) {
-    BDH_ASSIGN_OR_RETURN(chunk_, next_());
-    ended_ = chunk_ == nullptr;
-    read_ = false;
-    if (ended_) break;
-    if (const size_t size = chunk_->data().size(); size > kChunkBytesMax) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("chunk.data holds %d bytes; send pieces of at most %d", size, kChunkBytesMax));
-    }
-    // An empty chunk begins a document, but ends none.
-    if (chunk_->data().empty() && number_ > 0 && chunk_->document() == document_) read_ = true;
-  }
-  return absl::OkStatus();
+  if (!read_ || ended_) return absl::OkStatus();
+  BDH_ASSIGN_OR_RETURN(chunk_, next_());
+  ended_ = chunk_ == nullptr;
+  read_ = false;
+  if (ended_ || chunk_->data().size() <= kChunkBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat("chunk.data holds %d bytes; send pieces of at most %d",
+                                                    chunk_->data().size(), kChunkBytesMax));
 }
 
 absl::StatusOr<std::string_view> Chunks::Read(int64_t number) {
-  BDH_RETURN_IF_ERROR(Fill());
-  if (ended_ || number != number_ || chunk_->document() != document_) return std::string_view();
-  read_ = true;
-  return chunk_->data();
+  while (true) {
+    BDH_RETURN_IF_ERROR(Fill());
+    if (ended_ || number != number_ || chunk_->document() != document_) return std::string_view();
+    read_ = true;
+    // An empty one begins a document, but ends none.
+    if (!chunk_->data().empty()) return chunk_->data();
+  }
 }
 
 }  // namespace
@@ -76,11 +73,17 @@ std::string Sources::hash() const {
   return documents::ManifestHash(files, documents::CanonicalText(options));
 }
 
-absl::StatusOr<documents::Options> ToDocumentOptions(const v1::DocumentOptions& wire, documents::Options options,
-                                                     const SourceLimits& limits) {
-  if (!wire.format().empty()) BDH_ASSIGN_OR_RETURN(options.format, documents::ParseFormat(wire.format()));
-  if (!wire.utf8().empty()) BDH_ASSIGN_OR_RETURN(options.utf8, documents::ParseUtf8Policy(wire.utf8()));
-  if (!wire.split_text().empty()) BDH_ASSIGN_OR_RETURN(options.split, documents::ParseTextSplit(wire.split_text()));
+absl::StatusOr<documents::Options> ToDocumentOptions(const v1::DocumentOptions& wire,
+                                                     documents::Options options, const SourceLimits& limits) {
+  if (!wire.format().empty()) {
+    BDH_ASSIGN_OR_RETURN(options.format, documents::ParseFormat(wire.format()));
+  }
+  if (!wire.utf8().empty()) {
+    BDH_ASSIGN_OR_RETURN(options.utf8, documents::ParseUtf8Policy(wire.utf8()));
+  }
+  if (!wire.split_text().empty()) {
+    BDH_ASSIGN_OR_RETURN(options.split, documents::ParseTextSplit(wire.split_text()));
+  }
   if (!wire.text_column().empty()) options.text_column = wire.text_column();
   if (!wire.score_column().empty()) options.score_column = wire.score_column();
   if (!wire.separator().empty()) options.separator = wire.separator();
@@ -117,17 +120,19 @@ absl::StatusOr<Sources> FindSources(const std::vector<std::string>& paths, const
 
 absl::StatusOr<std::optional<documents::NamedStream>> Chunks::NextDocument() {
   // What was not read of the document before.
-  while (true) {
+  while (number_ > 0) {
     BDH_ASSIGN_OR_RETURN(const std::string_view rest, Read(number_));
     if (rest.empty()) break;
   }
+  BDH_RETURN_IF_ERROR(Fill());
   if (ended_) return std::nullopt;
   document_ = chunk_->document();
   ++number_;
   return documents::NamedStream{document_, nullptr};
 }
 
-absl::StatusOr<std::unique_ptr<documents::DocumentSource>> OpenChunks(NextChunk next, documents::Options options) {
+absl::StatusOr<std::unique_ptr<documents::DocumentSource>> OpenChunks(NextChunk next,
+                                                                      documents::Options options) {
   const auto chunks = std::make_shared<Chunks>(std::move(next));
   int64_t number = 0;
   return documents::DocumentSource::OpenStreams(
@@ -164,7 +169,8 @@ corpus::Report ToReport(const documents::Report& report) {
     out.sources.push_back({source.name, source.tally.kept.documents});
   }
   if (report.unnamed_sources > 0) {
-    out.sources.push_back({absl::StrFormat("%d more", report.unnamed_sources), report.unnamed.kept.documents});
+    out.sources.push_back(
+        {absl::StrFormat("%d more", report.unnamed_sources), report.unnamed.kept.documents});
   }
   return out;
 }

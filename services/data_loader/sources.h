@@ -32,8 +32,8 @@ struct Sources {
 // Hears how much was fetched of how much. False ends it with CANCELLED.
 using OnFetched = std::function<bool(int64_t bytes_done, int64_t bytes_total)>;
 
-// Finds what `paths` mean and fetches what is elsewhere. A path is absolute, or begins with hf:// or https://, or
-// is the name of a well-known set, whose options are the defaults then.
+// Finds what `paths` mean and fetches what is elsewhere. A path is absolute, or begins with hf:// or
+// https://, or is the name of a well-known set, whose options are the defaults then.
 absl::StatusOr<Sources> FindSources(const std::vector<std::string>& paths, const v1::DocumentOptions& options,
                                     const SourceLimits& limits, const OnFetched& progress);
 
@@ -45,7 +45,8 @@ absl::StatusOr<documents::Options> ToDocumentOptions(const v1::DocumentOptions& 
 using NextChunk = std::function<absl::StatusOr<const v1::TextChunk*>()>;
 
 // Documents out of chunks. `next` outlives it.
-absl::StatusOr<std::unique_ptr<documents::DocumentSource>> OpenChunks(NextChunk next, documents::Options options);
+absl::StatusOr<std::unique_ptr<documents::DocumentSource>> OpenChunks(NextChunk next,
+                                                                      documents::Options options);
 
 // Hands all of `source` on. `piece` may end it with an error.
 struct DocumentSink {

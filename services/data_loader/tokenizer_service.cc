@@ -24,10 +24,14 @@ constexpr size_t kTextBytes = size_t{1} << 20;
 
 v1::TokenizerKind ToProto(Kind kind) {
   switch (kind) {
-    case Kind::kByte: return v1::TOKENIZER_KIND_BYTE;
-    case Kind::kBpe: return v1::TOKENIZER_KIND_BPE;
-    case Kind::kWordPiece: return v1::TOKENIZER_KIND_WORDPIECE;
-    case Kind::kUnigram: return v1::TOKENIZER_KIND_UNIGRAM;
+    case Kind::kByte:
+      return v1::TOKENIZER_KIND_BYTE;
+    case Kind::kBpe:
+      return v1::TOKENIZER_KIND_BPE;
+    case Kind::kWordPiece:
+      return v1::TOKENIZER_KIND_WORDPIECE;
+    case Kind::kUnigram:
+      return v1::TOKENIZER_KIND_UNIGRAM;
   }
   return v1::TOKENIZER_KIND_UNSPECIFIED;
 }
@@ -174,9 +178,8 @@ absl::Status Tokenizers::Train(const grpc::ServerContext& context, TrainStream& 
   BDH_ASSIGN_OR_RETURN(const auto trainer, tokenizer::TokenizerTrainer::Create(options));
   Sources sources;
   const std::vector<std::string> paths = {spec.paths().begin(), spec.paths().end()};
-  BDH_ASSIGN_OR_RETURN(sources, FindSources(paths, {}, limits_, [&](int64_t, int64_t) {
-                         return !context.IsCancelled();
-                       }));
+  BDH_ASSIGN_OR_RETURN(
+      sources, FindSources(paths, {}, limits_, [&](int64_t, int64_t) { return !context.IsCancelled(); }));
   TrainingText text(*trainer, context, stream, sources.total_bytes(), spec.vocab_size());
   v1::TrainTokenizerRequest request;
   if (!spec.dataset().empty()) {
@@ -194,7 +197,8 @@ absl::Status Tokenizers::Train(const grpc::ServerContext& context, TrainStream& 
     BDH_RETURN_IF_ERROR(ReadSource(*source, text));
   }
   if (context.IsCancelled()) return TrainingText::Gone();
-  BDH_ASSIGN_OR_RETURN(auto files, trainer->Finish([&](const tokenizer::TrainerProgress& at) { return text.Report(at); }));
+  BDH_ASSIGN_OR_RETURN(
+      auto files, trainer->Finish([&](const tokenizer::TrainerProgress& at) { return text.Report(at); }));
   BDH_RETURN_IF_ERROR(library_.Add(spec.name(), std::move(files)).status());
   BDH_ASSIGN_OR_RETURN(const auto entry, library_.Get(spec.name()));
   BDH_LOG(INFO) << "tokenizer trained name=" << spec.name() << " vocabulary=" << entry.tokenizer->vocab_size()
@@ -205,7 +209,8 @@ absl::Status Tokenizers::Train(const grpc::ServerContext& context, TrainStream& 
   return absl::OkStatus();
 }
 
-grpc::Status Tokenizers::ImportTokenizer(grpc::ServerContext* context, const v1::ImportTokenizerRequest* request,
+grpc::Status Tokenizers::ImportTokenizer(grpc::ServerContext* context,
+                                         const v1::ImportTokenizerRequest* request,
                                          v1::ImportTokenizerResponse* response) {
   return gate_.Run(*context, "ImportTokenizer", [&]() -> absl::Status {
     std::vector<tokenizer::TokenizerFile> files;
@@ -217,7 +222,8 @@ grpc::Status Tokenizers::ImportTokenizer(grpc::ServerContext* context, const v1:
   });
 }
 
-grpc::Status Tokenizers::ExportTokenizer(grpc::ServerContext* context, const v1::ExportTokenizerRequest* request,
+grpc::Status Tokenizers::ExportTokenizer(grpc::ServerContext* context,
+                                         const v1::ExportTokenizerRequest* request,
                                          v1::ExportTokenizerResponse* response) {
   return gate_.Run(*context, "ExportTokenizer", [&]() -> absl::Status {
     BDH_ASSIGN_OR_RETURN(const auto found, library_.Find(request->name()));
@@ -252,12 +258,14 @@ grpc::Status Tokenizers::DescribeTokenizer(grpc::ServerContext* context,
   return gate_.Run(*context, "DescribeTokenizer", [&]() -> absl::Status {
     BDH_ASSIGN_OR_RETURN(const auto entry, library_.Get(request->name()));
     *response->mutable_tokenizer() = ToProto(entry);
-    for (const std::string& name : DatasetsOf(std::string(entry.tokenizer->name()))) response->add_datasets(name);
+    for (const std::string& name : DatasetsOf(std::string(entry.tokenizer->name())))
+      response->add_datasets(name);
     return absl::OkStatus();
   });
 }
 
-grpc::Status Tokenizers::DeleteTokenizer(grpc::ServerContext* context, const v1::DeleteTokenizerRequest* request,
+grpc::Status Tokenizers::DeleteTokenizer(grpc::ServerContext* context,
+                                         const v1::DeleteTokenizerRequest* request,
                                          v1::DeleteTokenizerResponse*) {
   return gate_.Run(*context, "DeleteTokenizer", [&]() -> absl::Status {
     BDH_RETURN_IF_ERROR(library_.Find(request->name()).status());

@@ -129,7 +129,7 @@ void ExpectServerGuarded(const v1::Config& config, OptionsFromConfig options,
 
 TEST_F(MeshTokenTest, TheDataLoaderDemandsIt) {
   ExpectServerGuarded<data_loader::Server>(Config(), &data_loader::OptionsFromConfig,
-                                           {"DataLoaderService", "DatasetService"});
+                                           {"DataLoaderService", "DatasetService", "TokenizerService"});
 }
 
 TEST_F(MeshTokenTest, TheCheckpointStoreDemandsIt) {

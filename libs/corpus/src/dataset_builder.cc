@@ -459,8 +459,9 @@ absl::Status DatasetBuilder::CheckSplits() const {
     return absl::InvalidArgumentError(
         absl::StrFormat("the validation split of data set '%s' would be empty: validation_fraction %g of %d "
                         "tokens in %d documents; "
-                        "give longer documents, a larger share, or validation_fraction 0 for none",
-                        info_.name, options_.validation_fraction, tokens_, info_.documents));
+                        "give longer documents, a larger share, %sor validation_fraction 0 for none",
+                        info_.name, options_.validation_fraction, tokens_, info_.documents,
+                        rule_ == SplitRule::kDocument ? "the tail of each document, " : ""));
   }
   return absl::OkStatus();
 }
