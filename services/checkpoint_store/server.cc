@@ -1,19 +1,58 @@
 #include "services/checkpoint_store/server.h"
 
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+
 #include <utility>
 
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
+#include "services/checkpoint_store/admin_service.h"
 #include "services/checkpoint_store/coordination_service.h"
+#include "services/checkpoint_store/housekeeper.h"
 #include "services/checkpoint_store/service.h"
+#include "services/checkpoint_store/snapshot_service.h"
 #include "services/checkpoint_store/waits.h"
 
 namespace bdh::checkpoint_store {
 namespace {
 
 constexpr char kName[] = "bdh-checkpoint-store";
+constexpr absl::Duration kChores = absl::Seconds(15);
 
 }  // namespace
+
+// What happens by itself: what has expired goes, gauges of what nobody counts as it changes.
+std::function<void()> Server::Chores(Server& server) {
+  telemetry::Metrics& metrics = server.metrics_;
+  return
+      [&coordination = *server.coordination_, &snapshots = *server.snapshots_,
+       &groups = metrics.Gauge("bdh_coordination_groups", "Groups of workers, with those without workers."),
+       &workers = metrics.Gauge("bdh_coordination_workers", "Workers with a living lease."),
+       &generations = metrics.Gauge("bdh_coordination_generations", "Generations formed since the start."),
+       &values = metrics.Gauge("bdh_coordination_value_bytes", "Bytes in all namespaces."),
+       &records = metrics.Gauge("bdh_coordination_run_records", "Run records."),
+       &kept = metrics.Gauge("bdh_store_snapshots", "Session snapshots."),
+       &bytes = metrics.Gauge("bdh_store_snapshot_bytes", "Their bytes, as if each stood alone."),
+       &expired = metrics.Counter("bdh_store_snapshots_expired_total", "Session snapshots collected.")] {
+        const auto collected = snapshots.CollectExpired();
+        if (collected.ok()) {
+          expired.Increment(static_cast<double>(*collected));
+        } else {
+          BDH_LOG(WARNING) << "expired snapshots stay error=" << collected.status().message();
+        }
+        const store::Coordination::Totals all = coordination.totals();
+        groups.Set(static_cast<double>(all.groups));
+        workers.Set(static_cast<double>(all.workers));
+        generations.Set(static_cast<double>(all.generations));
+        values.Set(static_cast<double>(all.value_bytes));
+        records.Set(static_cast<double>(all.run_records));
+        if (const auto totals = snapshots.totals(); totals.ok()) {
+          kept.Set(static_cast<double>(totals->snapshots));
+          bytes.Set(static_cast<double>(totals->bytes));
+        }
+      };
+}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   auto server = std::unique_ptr<Server>(new Server());
@@ -32,6 +71,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   server->groups_ = std::make_unique<CoordinationService>(coordination, *server->waits_, *server->gate_);
   server->values_ = std::make_unique<KeyValueService>(coordination, *server->waits_, *server->gate_);
   server->records_ = std::make_unique<RunRecordService>(coordination, *server->gate_);
+  server->admin_ =
+      std::make_unique<AdminService>(AdminService::Parts{.store = *server->store_,
+                                                         .coordination = coordination,
+                                                         .gate = *server->gate_,
+                                                         .credentials = options.listen.credentials});
+  server->snapshots_ = std::make_unique<store::SnapshotStore>(
+      *server->store_, store::SnapshotStore::Options{.max_snapshot_bytes = options.max_snapshot_bytes,
+                                                     .quota_bytes = options.snapshot_quota_bytes});
+  server->snapshot_service_ =
+      std::make_unique<SnapshotService>(*server->snapshots_, *server->gate_, server->metrics_);
   const CheckpointStore& service = *server->service_;
   BDH_ASSIGN_OR_RETURN(server->server_,
                        mesh::Server::Start({.daemon = kName,
@@ -41,10 +90,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                                             .service_names = {v1::CheckpointStoreService::service_full_name(),
                                                               v1::CoordinationService::service_full_name(),
                                                               v1::KeyValueService::service_full_name(),
-                                                              v1::RunRecordService::service_full_name()},
+                                                              v1::RunRecordService::service_full_name(),
+                                                              v1::CheckpointAdminService::service_full_name(),
+                                                              v1::SnapshotService::service_full_name()},
                                             .gate = server->gate_.get(),
                                             .metrics = &server->metrics_,
                                             .key_figure = [&service] { return service.KeyFigure(); }}));
+  server->housekeeper_ = std::make_unique<Housekeeper>(kChores, Chores(*server));
   server->server_->SetReady(true);
   BDH_LOG(INFO) << "checkpoint store ready address=" << server->address() << " data_dir=" << options.data_dir
                 << " checkpoints=" << server->store_->totals().checkpoints;
@@ -56,6 +108,7 @@ Server::~Server() {
 }
 
 void Server::Drain(absl::Duration timeout) {
+  housekeeper_.reset();
   waits_->Stop();
   server_->Shutdown(timeout);
   if (const absl::Status flushed = store_->Flush(); !flushed.ok()) {
@@ -69,7 +122,9 @@ Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credenti
           .data_dir = mine.data_dir(),
           .chunk_bytes = mine.chunk_bytes(),
           .max_uploads = mine.max_uploads(),
-          .max_checkpoint_bytes = mine.max_checkpoint_bytes()};
+          .max_checkpoint_bytes = mine.max_checkpoint_bytes(),
+          .max_snapshot_bytes = mine.max_snapshot_bytes(),
+          .snapshot_quota_bytes = mine.snapshot_quota_bytes()};
 }
 
 }  // namespace bdh::checkpoint_store

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -12,16 +13,20 @@
 #include "bdh/mesh/listen_options.h"
 #include "bdh/mesh/server.h"
 #include "bdh/store/coordination.h"
+#include "bdh/store/snapshots.h"
 #include "bdh/store/store.h"
 #include "bdh/telemetry/metrics.h"
 #include "bdh/v1/config.pb.h"
 
 namespace bdh::checkpoint_store {
 
+class AdminService;
 class CheckpointStore;
 class CoordinationService;
+class Housekeeper;
 class KeyValueService;
 class RunRecordService;
+class SnapshotService;
 class Waits;
 
 class Server : public mesh::Daemon {
@@ -32,7 +37,9 @@ class Server : public mesh::Daemon {
     int64_t chunk_bytes = 1 << 20;  // Size tensors are cut into.
     int max_uploads = 16;           // At once; one more is refused.
     int64_t max_checkpoint_bytes = int64_t{1} << 40;
-    int64_t min_free_bytes = 64 << 20;  // Uploads are refused while the disk has less.
+    int64_t max_snapshot_bytes = int64_t{8} << 30;
+    int64_t snapshot_quota_bytes = int64_t{64} << 30;  // Of one tenant.
+    int64_t min_free_bytes = 64 << 20;                 // Uploads are refused while the disk has less.
   };
 
   // UnavailableError: cannot listen. FailedPreconditionError: another daemon has data_dir. DataLossError:
@@ -50,6 +57,7 @@ class Server : public mesh::Daemon {
 
  private:
   Server() = default;
+  static std::function<void()> Chores(Server& server);
 
   // Declared in the order they are built; destroyed in reverse.
   telemetry::Metrics metrics_;
@@ -61,7 +69,11 @@ class Server : public mesh::Daemon {
   std::unique_ptr<CoordinationService> groups_;
   std::unique_ptr<KeyValueService> values_;
   std::unique_ptr<RunRecordService> records_;
+  std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<store::SnapshotStore> snapshots_;
+  std::unique_ptr<SnapshotService> snapshot_service_;
   std::unique_ptr<mesh::Server> server_;
+  std::unique_ptr<Housekeeper> housekeeper_;
 };
 
 Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials);

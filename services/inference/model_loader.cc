@@ -13,6 +13,7 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "google/protobuf/util/time_util.h"
+#include "services/inference/checkpoint_pin.h"
 #include "services/inference/file_loader.h"
 #include "services/inference/weights_in_transit.h"
 
@@ -169,8 +170,13 @@ absl::StatusOr<std::shared_ptr<LoadedModel>> ModelLoader::Fetch(const std::strin
 
   Download download(memory_, options_);
   v1::GetCheckpointResponse message;
+  std::optional<CheckpointPin> pin;
   absl::Status taken;
-  while (taken.ok() && reader->Read(&message)) taken = download.Take(message);
+  while (taken.ok() && reader->Read(&message)) {
+    // By name: a tag may move while the model loads.
+    if (message.has_checkpoint() && !pin.has_value()) pin.emplace(store_, message.checkpoint().name());
+    taken = download.Take(message);
+  }
   if (taken.ok() && (stop.stop_requested() || watcher.has_ended_it())) {
     taken = absl::CancelledError("loading was cancelled");
   }

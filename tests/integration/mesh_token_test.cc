@@ -134,8 +134,9 @@ TEST_F(MeshTokenTest, TheDataLoaderDemandsIt) {
 
 TEST_F(MeshTokenTest, TheCheckpointStoreDemandsIt) {
   ExpectServerGuarded<checkpoint_store::Server>(Config(), &checkpoint_store::OptionsFromConfig,
-                                                {"CheckpointStoreService", "CoordinationService",
-                                                 "KeyValueService", "RunRecordService"});
+                                                {"CheckpointAdminService", "CheckpointStoreService",
+                                                 "CoordinationService", "KeyValueService", "RunRecordService",
+                                                 "SnapshotService"});
 }
 
 TEST_F(MeshTokenTest, InferenceDemandsIt) {

@@ -17,7 +17,7 @@ constexpr const char* kDefaults[] = {
     "bdhctl: *",
     "bdh-gateway: Generate, ListModels, SessionService.*",
     "bdh-inference: GetCheckpoint, DescribeCheckpoint, ListCheckpoints, ListTags, ListTagHistory, "
-    "SnapshotService.*, "
+    "PinCheckpoint, UnpinCheckpoint, SnapshotService.*, "
     "DescribeTokenizer, ExportTokenizer, ListTokenizers",
     "bdh-trainer-worker: PutCheckpoint, GetCheckpoint, DescribeCheckpoint, ListCheckpoints, SetTag, "
     "ListTags, "
@@ -25,8 +25,8 @@ constexpr const char* kDefaults[] = {
     "RunRecordService.*, ListDatasets, DescribeDataset, StreamBatches, GetBatch, Tokenize, Detokenize, "
     "DescribeTokenizer, ExportTokenizer, ListTokenizers",
     "bdh-data-loader: GetCheckpoint, DescribeCheckpoint, ListTags",
-    // Pushes checkpoints to another store.
-    "bdh-checkpoint-store: FindMissingChunks, PutChunks, CommitUpload, DescribeCheckpoint, SetTag",
+    // Pushes checkpoints to another store, and repairs from one.
+    "bdh-checkpoint-store: GetCheckpoint, FindMissingChunks, PutChunks, CommitUpload, DescribeCheckpoint, SetTag",
 };
 
 absl::string_view Absl(std::string_view text) {
