@@ -304,7 +304,9 @@ TEST_F(AdminTest, APushSendsWhatTheOtherLacksAndARepairBringsItBack) {
     file.put(static_cast<char>(was ^ 1));
   }
   other = std::make_unique<Store>(Folder("other"));
-  BDH_ASSERT_OK_AND_ASSIGN(const auto verified, other->Last(&Admin::Verify, v1::VerifyRequest()));
+  v1::VerifyRequest one;
+  one.set_reference(Step(1));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto verified, other->Last(&Admin::Verify, one));
   ASSERT_EQ(verified.result().damaged_chunks(), 1);
   EXPECT_THAT(verified.result().damage(0).checkpoints(), ElementsAre(Step(1), Step(2)));
   EXPECT_EQ(other->Get(Step(1)).status().code(), absl::StatusCode::kDataLoss) << "never served";
@@ -313,8 +315,6 @@ TEST_F(AdminTest, APushSendsWhatTheOtherLacksAndARepairBringsItBack) {
   BDH_ASSERT_OK_AND_ASSIGN(const auto repaired, other->Last(&Admin::Repair, repair));
   EXPECT_EQ(repaired.repaired_chunks(), 1);
   EXPECT_TRUE(*other->Get(Step(1)) == weights);
-  v1::VerifyRequest one;
-  one.set_reference(Step(1));
   BDH_ASSERT_OK_AND_ASSIGN(const auto healed, other->Last(&Admin::Verify, one));
   EXPECT_EQ(healed.result().damaged_chunks(), 0);
   EXPECT_EQ(healed.result().bytes(), static_cast<int64_t>(weights.size()));

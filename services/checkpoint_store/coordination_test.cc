@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "bdh/mesh/peer.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
@@ -88,7 +89,11 @@ class CoordinationServerTest : public testing::Test {
   // How many calls of `method` the daemon handles now; asked until it is `want`.
   void AwaitInFlight(const std::string& method, int want) {
     const std::string line = absl::StrFormat("bdh_rpc_in_flight{method=\"%s\"} %d\n", method, want);
-    while (server_->metrics().Serialize().find(line) == std::string::npos) std::this_thread::yield();
+    const absl::Time deadline = absl::Now() + kLong;
+    while (server_->metrics().Serialize().find(line) == std::string::npos) {
+      ASSERT_LT(absl::Now(), deadline) << line;
+      std::this_thread::yield();
+    }
   }
 
   TempDirectory folder_;

@@ -82,20 +82,20 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   server->snapshot_service_ =
       std::make_unique<SnapshotService>(*server->snapshots_, *server->gate_, server->metrics_);
   const CheckpointStore& service = *server->service_;
-  BDH_ASSIGN_OR_RETURN(server->server_,
-                       mesh::Server::Start({.daemon = kName,
-                                            .listen = options.listen,
-                                            .services = {server->service_.get(), server->groups_.get(),
-                                                         server->values_.get(), server->records_.get()},
-                                            .service_names = {v1::CheckpointStoreService::service_full_name(),
-                                                              v1::CoordinationService::service_full_name(),
-                                                              v1::KeyValueService::service_full_name(),
-                                                              v1::RunRecordService::service_full_name(),
-                                                              v1::CheckpointAdminService::service_full_name(),
-                                                              v1::SnapshotService::service_full_name()},
-                                            .gate = server->gate_.get(),
-                                            .metrics = &server->metrics_,
-                                            .key_figure = [&service] { return service.KeyFigure(); }}));
+  BDH_ASSIGN_OR_RETURN(
+      server->server_,
+      mesh::Server::Start(
+          {.daemon = kName,
+           .listen = options.listen,
+           .services = {server->service_.get(), server->groups_.get(), server->values_.get(),
+                        server->records_.get(), server->admin_.get(), server->snapshot_service_.get()},
+           .service_names =
+               {v1::CheckpointStoreService::service_full_name(), v1::CoordinationService::service_full_name(),
+                v1::KeyValueService::service_full_name(), v1::RunRecordService::service_full_name(),
+                v1::CheckpointAdminService::service_full_name(), v1::SnapshotService::service_full_name()},
+           .gate = server->gate_.get(),
+           .metrics = &server->metrics_,
+           .key_figure = [&service] { return service.KeyFigure(); }}));
   server->housekeeper_ = std::make_unique<Housekeeper>(kChores, Chores(*server));
   server->server_->SetReady(true);
   BDH_LOG(INFO) << "checkpoint store ready address=" << server->address() << " data_dir=" << options.data_dir

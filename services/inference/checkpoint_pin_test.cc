@@ -8,6 +8,7 @@
 #include <optional>
 #include <thread>
 
+#include "absl/time/clock.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
 #include "bdh/v1/checkpoint_store.grpc.pb.h"
@@ -49,7 +50,9 @@ class CheckpointPinTest : public testing::Test {
   // Returns when the store has pinned so often.
   void AwaitPins(int count) {
     const std::string line = "bdh_rpc_handled_total{code=\"OK\",method=\"PinCheckpoint\"} ";
+    const absl::Time deadline = absl::Now() + absl::Seconds(30);
     while (true) {
+      ASSERT_LT(absl::Now(), deadline) << "pins do not come";
       const std::string text = server_->metrics().Serialize();
       const size_t at = text.find(line);
       if (at != std::string::npos && std::atoi(text.c_str() + at + line.size()) >= count) return;

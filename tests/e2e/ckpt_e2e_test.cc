@@ -82,6 +82,11 @@ class CheckpointE2E : public ::testing::Test {
                "--tag", "newest"});
   }
 
+  // Needs no mesh.
+  Outcome Restore(const std::string& backup, const std::string& folder) {
+    return Execute({.arguments = {Binary("bdhctl"), "ckpt", "restore", Path(backup), Path(folder)}});
+  }
+
   TempDirectory folder_;
   std::unique_ptr<MeshDriver> mesh_;
 };
@@ -107,8 +112,9 @@ TEST_F(CheckpointE2E, OneStoreFromEndToEnd) {
   mesh_->Ok({"ckpt", "average", "runs/golden/steps/1", "runs/golden/steps/3", "--name", "runs/mean/steps/3"});
   const std::string diff = mesh_->Ok({"ckpt", "diff", "runs/golden/steps/2", "runs/mean/steps/3"});
   EXPECT_THAT(diff, HasSubstr("equal"));
-  for (const Json& tensor :
-       mesh_->OkJson({"ckpt", "diff", "runs/golden/steps/2", "runs/mean/steps/3"}).at("tensors")) {
+  const Json differ =
+      mesh_->OkJson({"ckpt", "diff", "runs/golden/steps/2", "runs/mean/steps/3"}).at("tensors");
+  for (const Json& tensor : differ) {
     EXPECT_LT(tensor.at("difference_max").get<double>(), 1e-6) << tensor;
   }
   mesh_->Ok(
@@ -152,17 +158,16 @@ TEST_F(CheckpointE2E, CheckpointsTravelBetweenStoresAndBackupsOpen) {
     mesh_->Ok({"ckpt", "pull", other.address(), "runs/golden/steps/1"});
     EXPECT_THAT(mesh_->Ok({"ckpt", "verify", "runs/golden/steps/1"}), HasSubstr("all as they were put"));
     EXPECT_THAT(mesh_->Ok({"ckpt", "repair", other.address()}), HasSubstr("Nothing is known to be damaged"));
-    EXPECT_EQ(mesh_->Do({"ckpt", "restore", Path("none"), Path("new")}).exit_code, 2);
+    EXPECT_EQ(Restore("none", "new").exit_code, 2);
     mesh_->Ok({"ckpt", "backup", Path("backup")});
-    const Outcome in_use = mesh_->Do({"ckpt", "restore", Path("backup"), Path("other")});
+    const Outcome in_use = Restore("backup", "other");
     EXPECT_EQ(in_use.exit_code, 1);
     EXPECT_THAT(in_use.err, HasSubstr("is in use"));
   }
-  const Outcome taken = mesh_->Do({"ckpt", "restore", Path("backup"), Path("other")});
+  const Outcome taken = Restore("backup", "other");
   EXPECT_EQ(taken.exit_code, 1);
   EXPECT_THAT(taken.err, HasSubstr("holds something"));
-  const Command restore{.arguments = {Binary("bdhctl"), "ckpt", "restore", Path("backup"), Path("restored")}};
-  EXPECT_EQ(Execute(restore).exit_code, 0);
+  EXPECT_EQ(Restore("backup", "restored").exit_code, 0);
   const OtherStore restored(*mesh_, Path("restored"));
   const Json back = mesh_->OkJson({"ckpt", "push", restored.address(), "runs/golden/steps/1", "newest"});
   EXPECT_EQ(back.at("bytes_skipped"), back.at("bytes_total")) << "it has everything";

@@ -208,7 +208,7 @@ TEST_F(ModelOpsTest, AnAverageThatIsBrokenOffLeavesNothing) {
   PutModels();
   const int64_t before = store_->totals().stored_bytes;
   const auto stopped = Average(
-      *store_, {.references = {kA, kB}},
+      *store_, {.references = {kA, kB}, .prefixes_excluded = {"optimizer/"}},
       [](const std::vector<Checkpoint>&) -> absl::StatusOr<Checkpoint> { return Checkpoint{.name = kMean}; },
       [](const Progress& progress) { return progress.bytes_done < 1'500'000; });
   EXPECT_EQ(stopped.status().code(), absl::StatusCode::kCancelled);
@@ -353,7 +353,7 @@ TEST_F(ModelOpsTest, DamageIsRepairedFromAnotherStore) {
     }
   }
   store_ = Open("here", 65536);
-  BDH_ASSERT_OK_AND_ASSIGN(const VerifyResult found, store_->Verify({}));
+  BDH_ASSERT_OK_AND_ASSIGN(const VerifyResult found, store_->Verify({.reference = kA}));
   ASSERT_EQ(found.damaged_chunks, 2);
   EXPECT_EQ(Get(*store_, kA).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(Repair(*store_, other).status().code(), absl::StatusCode::kNotFound) << "it does not have it";

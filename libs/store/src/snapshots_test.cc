@@ -126,7 +126,7 @@ TEST_F(SnapshotsTest, AStaleOwnerIsRefusedAtTheBeginningAndAtTheEnd) {
   BDH_EXPECT_OK(snapshots_->Delete("s", theirs));
   BDH_EXPECT_OK(snapshots_->Delete("s", theirs));
   EXPECT_EQ(Get("s"), "NOT_FOUND");
-  EXPECT_EQ(Put({.session = "nobody's", .generation = 1}, "x").status().code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(Put({.session = "nobody", .generation = 1}, "x").status().code(), absl::StatusCode::kAborted);
 }
 
 TEST_F(SnapshotsTest, OneWhoAsksFirstGetsASessionOnlyWhenItsLeaseHasEnded) {
