@@ -7,6 +7,7 @@
 #include "bdh/base/status_util.h"
 #include "bdh/base/version.h"
 #include "bdh/spec/shape.h"
+#include "services/bdhctl/client/checkpoint_io.h"
 
 namespace bdh::bdhctl {
 namespace {
@@ -73,6 +74,13 @@ v1::Checkpoint ToCheckpoint(const pretrained::PretrainedModel& model) {
     tensor.set_dtype(v1::DTYPE_F32);
     for (const int64_t size : weight.shape) tensor.add_shape(size);
     tensor.set_size_bytes(spec::ElementCount(weight.shape) * static_cast<int64_t>(sizeof(float)));
+  }
+  for (const tokenizer::TokenizerFile& file : model.tokenizer_files()) {
+    v1::TensorInfo& tensor = *checkpoint.add_tensors();
+    tensor.set_name(TokenizerTensor(file.name));
+    tensor.set_dtype(v1::DTYPE_U8);
+    tensor.add_shape(static_cast<int64_t>(file.bytes.size()));
+    tensor.set_size_bytes(static_cast<int64_t>(file.bytes.size()));
   }
   FillModel(model.config(), *checkpoint.mutable_model());
   FillRecord(model.record(), checkpoint);

@@ -74,6 +74,7 @@ absl::StatusOr<Shown> ShowStored(const ShowFlags& flags) {
   Shown shown{.from = "checkpoint"};
   BDH_ASSIGN_OR_RETURN(const v1::Checkpoint checkpoint,
                        GetWeights(mesh, flags.model, [&](const v1::TensorInfo& tensor, std::string bytes) {
+                         if (!IsWeight(tensor)) return absl::OkStatus();
                          shown.tensors.push_back({tensor.name(),
                                                   DTypeName(tensor.dtype()),
                                                   {tensor.shape().begin(), tensor.shape().end()},

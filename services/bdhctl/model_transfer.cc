@@ -107,6 +107,9 @@ absl::StatusOr<int> RunImport(const ImportFlags& flags) {
   header.set_name(absl::StrFormat("runs/%s/steps/%d", run, header.step()));
   BDH_ASSIGN_OR_RETURN(const Mesh mesh, FindMesh(flags.mesh));
   const auto bytes_of = [&](int i) -> absl::StatusOr<std::string> {
+    const size_t weights = model.weights().size();
+    if (static_cast<size_t>(i) >= weights)
+      return model.tokenizer_files()[static_cast<size_t>(i) - weights].bytes;
     BDH_ASSIGN_OR_RETURN(const auto values, model.Floats(model.weights()[i]));
     return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
   };
@@ -165,8 +168,13 @@ void DefineImport(CLI::App& command, ImportFlags& flags) {
 struct Download {
   std::map<std::string, std::vector<float>> values;
   std::vector<pretrained::Weight> weights;
+  std::vector<tokenizer::TokenizerFile> tokenizer_files;
 
   absl::Status Take(const v1::TensorInfo& tensor, const std::string& bytes) {
+    if (const std::string file = TokenizerFileOf(tensor); !file.empty()) {
+      tokenizer_files.push_back({file, bytes});
+      return absl::OkStatus();
+    }
     if (tensor.dtype() != v1::DTYPE_F32) {
       return absl::InvalidArgumentError(
           absl::StrFormat("tensor %s is of type %s; this release exports DTYPE_F32", tensor.name(),
@@ -196,6 +204,7 @@ absl::StatusOr<int> RunExport(const ExportFlags& flags) {
       }));
   BDH_ASSIGN_OR_RETURN(auto description, Describe(checkpoint));
   description.title = flags.title.empty() ? flags.reference : flags.title;
+  description.tokenizer_files = std::move(download.tokenizer_files);
   const pretrained::SaveOptions options{
       .dtype = flags.dtype == "bf16" ? pretrained::SavedType::kBf16 : pretrained::SavedType::kF32,
       .max_shard_bytes = flags.max_shard_bytes};

@@ -45,7 +45,10 @@ absl::StatusOr<std::shared_ptr<LoadedModel>> LoadFiles(const std::string& path, 
     BDH_ASSIGN_OR_RETURN(std::vector<float> floats, files.Floats(weight));
     tensors.push_back({weight.name, weight.shape, values.emplace_back(std::move(floats))});
   }
-  BDH_ASSIGN_OR_RETURN(loaded->tokenizer, tokenizer::Find(files.tokenizer()));
+  BDH_ASSIGN_OR_RETURN(loaded->tokenizer,
+                       files.tokenizer_files().empty()
+                           ? tokenizer::Find(files.tokenizer())
+                           : tokenizer::LoadTokenizer(files.tokenizer(), files.tokenizer_files()));
   BDH_ASSIGN_OR_RETURN(loaded->model, engine::BdhModel::Create(config, tensors, options));
   return loaded;
 }

@@ -15,6 +15,7 @@
 #include "google/protobuf/util/time_util.h"
 #include "services/inference/checkpoint_pin.h"
 #include "services/inference/file_loader.h"
+#include "services/inference/tokenizer_in_transit.h"
 #include "services/inference/weights_in_transit.h"
 
 namespace bdh::inference {
@@ -65,6 +66,7 @@ class Download {
   absl::Status Take(const v1::GetCheckpointResponse& message) {
     if (message.has_checkpoint()) return Begin(message.checkpoint());
     if (!weights_.has_value()) return absl::DataLossError("the store sent tensors before the checkpoint");
+    if (TokenizerInTransit::IsPart(message.chunk().tensor())) return tokenizer_.Add(message.chunk());
     return weights_->Add(message.chunk());
   }
 
@@ -74,8 +76,7 @@ class Download {
     BDH_RETURN_IF_ERROR(weights_->CheckWhole());
     auto loaded = std::make_shared<LoadedModel>();
     loaded->memory = std::move(model_memory_);
-    const std::string tokenizer = checkpoint_.tokenizer().empty() ? "byte" : checkpoint_.tokenizer();
-    BDH_ASSIGN_OR_RETURN(loaded->tokenizer, FindTokenizer(tokenizer));
+    BDH_ASSIGN_OR_RETURN(loaded->tokenizer, tokenizer_.Build());
     BDH_ASSIGN_OR_RETURN(loaded->model, engine::BdhModel::Create(config_, weights_->tensors(), options_));
     return loaded;
   }
@@ -88,6 +89,7 @@ class Download {
     checkpoint_ = checkpoint;
     BDH_ASSIGN_OR_RETURN(config_, ConfigOf(checkpoint));
     BDH_ASSIGN_OR_RETURN(auto weights, WeightsInTransit::Expect(config_, checkpoint));
+    BDH_ASSIGN_OR_RETURN(tokenizer_, TokenizerInTransit::Expect(checkpoint));
     // The model is built from a copy that came over the wire, so for a moment both are there.
     BDH_ASSIGN_OR_RETURN(model_memory_, memory_.Reserve(engine::BdhModel::WeightBytesFor(config_, options_),
                                                         "the model's weights"));
@@ -97,18 +99,13 @@ class Download {
     return absl::OkStatus();
   }
 
-  static absl::StatusOr<std::shared_ptr<const tokenizer::Tokenizer>> FindTokenizer(const std::string& name) {
-    auto found = tokenizer::Find(name);
-    if (found.ok()) return found;
-    return absl::InvalidArgumentError(found.status().message());
-  }
-
   engine::MemoryBudget& memory_;
   const engine::BdhOptions options_;
   v1::Checkpoint checkpoint_;
   spec::ModelConfig config_;
   engine::MemoryBudget::Reservation model_memory_, transit_memory_;
   std::optional<WeightsInTransit> weights_;
+  TokenizerInTransit tokenizer_;
 };
 
 v1::Model Describe(const LoadedModel& loaded, const v1::Checkpoint& checkpoint, int max_context_tokens) {

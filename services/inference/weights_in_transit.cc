@@ -6,6 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/spec/shape.h"
+#include "services/inference/tokenizer_in_transit.h"
 
 namespace bdh::inference {
 namespace {
@@ -14,6 +15,7 @@ using spec::ElementCount;
 using spec::ShapeText;
 
 bool IsForeign(const std::string& name) {
+  if (TokenizerInTransit::IsPart(name)) return true;
   return std::any_of(std::begin(kForeignPrefixes), std::end(kForeignPrefixes),
                      [&](const char* prefix) { return name.starts_with(prefix); });
 }

@@ -69,8 +69,15 @@ v1::Checkpoint RunSession::Header(const training::CheckpointFacts& facts,
 }
 
 absl::Status RunSession::Save(const training::CheckpointFacts& facts,
-                              std::span<const training::Tensor> tensors) {
+                              std::span<const training::Tensor> of_trainer) {
   const absl::Time start = absl::Now();
+  std::vector<training::Tensor> tensors(of_trainer.begin(), of_trainer.end());
+  for (const v1::TokenizerFile& file : tokenizer_) {
+    tensors.push_back({.name = kTokenizerPrefix + file.name(),
+                       .dtype = training::DType::kU8,
+                       .shape = {static_cast<int64_t>(file.data().size())},
+                       .bytes = std::as_bytes(std::span(file.data()))});
+  }
   const v1::Checkpoint checkpoint = Header(facts, tensors);
   if (const absl::Status put = Put(checkpoint, facts.best, tensors); !put.ok()) {
     return Keep(checkpoint, facts.best, tensors, put);

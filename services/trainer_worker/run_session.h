@@ -4,10 +4,12 @@
 
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "bdh/telemetry/metrics.h"
 #include "bdh/training/exchange.h"
+#include "bdh/v1/tokenizers.pb.h"
 #include "bdh/v1/trainer.pb.h"
 #include "services/trainer_worker/kept_states.h"
 #include "services/trainer_worker/run_book.h"
@@ -35,6 +37,8 @@ class RunSession final : public training::CheckpointSink,
   RunSession(v1::Run run, RunBook& book, StoreClient& reader, StoreClient& writer, const KeptStates& kept,
              Meters& meters);
 
+  // Every checkpoint saved from here on carries these files, so that whoever serves it needs nothing else.
+  void CarryTokenizer(std::vector<v1::TokenizerFile> files) { tokenizer_ = std::move(files); }
   // Load will read this checkpoint of the run, and the next one saved names it as its parent.
   void ContinueFrom(const v1::Checkpoint& checkpoint) { parent_ = checkpoint.name(); }
   // Tags of the checkpoint that is continued from, whose writer may have died before it set them. After Load,
@@ -64,6 +68,7 @@ class RunSession final : public training::CheckpointSink,
   StoreClient& writer_;
   const KeptStates& kept_;
   Meters& meters_;
+  std::vector<v1::TokenizerFile> tokenizer_;
   std::string parent_;
   v1::Progress progress_;
 };

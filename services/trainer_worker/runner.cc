@@ -8,8 +8,10 @@
 #include "absl/time/clock.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/base/status_util.h"
 #include "bdh/telemetry/trace.h"
 #include "bdh/training/machine.h"
+#include "bdh/v1/tokenizers.grpc.pb.h"
 #include "services/trainer_worker/backoff.h"
 #include "services/trainer_worker/batch_stream.h"
 #include "services/trainer_worker/convert.h"
@@ -231,6 +233,26 @@ absl::Status Runner::WaitForDataLoader(const v1::Run& run, std::stop_token stop)
   }
 }
 
+// The byte tokenizer is everywhere; another one goes with the checkpoints.
+absl::StatusOr<std::vector<v1::TokenizerFile>> Runner::FetchTokenizer(const v1::Run& run,
+                                                                      std::stop_token stop) {
+  if (run.tokenizer().empty() || run.tokenizer() == "byte") return std::vector<v1::TokenizerFile>();
+  const auto stub = v1::TokenizerService::NewStub(data_loader_.channel());
+  v1::ExportTokenizerRequest request;
+  request.set_name(run.tokenizer());
+  Backoff backoff(options_.patience);
+  while (true) {
+    auto response = data_loader_.Call(*stub, &v1::TokenizerService::Stub::ExportTokenizer, request,
+                                      options_.call_timeout);
+    if (response.ok()) {
+      return std::vector<v1::TokenizerFile>(response->files().begin(), response->files().end());
+    }
+    if (!IsTransient(response.status()) || !backoff.Wait(stop)) {
+      return Annotate(response.status(), absl::StrFormat("fetch tokenizer '%s'", run.tokenizer()));
+    }
+  }
+}
+
 absl::StatusOr<std::unique_ptr<training::Trainer>> Runner::Prepare(const v1::Run& run, Start start,
                                                                    StoreClient& reader, RunSession& session,
                                                                    std::stop_token stop) {
@@ -271,6 +293,10 @@ absl::StatusOr<Runner::Outcome> Runner::TrainToEnd(const v1::Run& run, Start sta
   auto trainer = Prepare(run, start, reader, session, stop);
   if (!trainer.ok() && stop.stop_requested()) return Outcome::kStopped;
   if (!trainer.ok()) return trainer.status();
+  auto tokenizer = FetchTokenizer(run, stop);
+  if (!tokenizer.ok() && stop.stop_requested()) return Outcome::kStopped;
+  BDH_RETURN_IF_ERROR(tokenizer.status());
+  session.CarryTokenizer(*std::move(tokenizer));
   book_.UpdateDurably(run.name(), [](v1::Run& record) { record.set_state(v1::Run::STATE_RUNNING); });
   BatchStream train(data_loader_, StreamOf(run, v1::SPLIT_TRAIN, patience));
   BatchStream validation(data_loader_, StreamOf(run, v1::SPLIT_VALIDATION, patience));

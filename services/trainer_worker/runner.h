@@ -82,6 +82,7 @@ class Runner {
   void Train(const v1::Run& run, Start start, std::stop_token stop);
   absl::StatusOr<Outcome> TrainToEnd(const v1::Run& run, Start start, std::stop_token stop);
   // A trainer in the state in which the run goes on.
+  absl::StatusOr<std::vector<v1::TokenizerFile>> FetchTokenizer(const v1::Run& run, std::stop_token stop);
   absl::StatusOr<std::unique_ptr<training::Trainer>> Prepare(const v1::Run& run, Start start,
                                                              StoreClient& reader, RunSession& session,
                                                              std::stop_token stop);

@@ -78,6 +78,7 @@ class Filling {
 absl::Status CheckHeader(const v1::Checkpoint& checkpoint, std::span<const training::MutableTensor> tensors) {
   std::vector<training::Tensor> stored;
   for (const v1::TensorInfo& info : checkpoint.tensors()) {
+    if (info.name().starts_with(kTokenizerPrefix)) continue;
     BDH_ASSIGN_OR_RETURN(stored.emplace_back(), FromProto(info));
   }
   return training::CheckFits(tensors, stored);
@@ -138,6 +139,7 @@ absl::StatusOr<v1::Checkpoint> StoreClient::GetOnce(const std::string& reference
   const std::stop_callback cancel(options_.abandon, [&] { context->TryCancel(); });
   v1::GetCheckpointRequest request;
   request.set_reference(reference);
+  request.add_prefixes_excluded(kTokenizerPrefix);
   const auto reader = stub_->GetCheckpoint(context.get(), request);
   v1::Checkpoint checkpoint;
   Filling filling(tensors);

@@ -3,7 +3,7 @@
 
 Usage: make_tokenizer_vectors.py OUTPUT_FOLDER   (needs: pip install tokenizers==0.23.3; spm_train for the .model)
 
-Writes texts.jsonl.gz (one JSON string a line), KIND/tokenizer.json (and spiece.model), and KIND/ids.bin.gz: for each
+Writes texts.jsonl.gz (one JSON string a line), corpus.jsonl.gz (what they were trained on), KIND/tokenizer.json (and spiece.model), and KIND/ids.bin.gz: for each
 text, in order, a little-endian u16 count and that many u16 ids, without special tokens; then the same with them; then
 the text that decoding makes of the former, as u32 length and UTF-8.
 """
@@ -277,6 +277,17 @@ def unigram_first():
     return Tokenizer.from_str(json.dumps(data))
 
 
+def unigram_trained():
+    """What their trainer makes of the corpus with the parts that ours writes."""
+    t = Tokenizer(models.Unigram())
+    t.normalizer = normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    t.pre_tokenizer = pre_tokenizers.Metaspace()
+    t.decoder = decoders.Metaspace()
+    t.train_from_iterator(corpus(), trainers.UnigramTrainer(vocab_size=600, show_progress=False, unk_token="<unk>",
+                                                            special_tokens=["<pad>", "</s>", "<unk>"]))
+    return t
+
+
 def write_gz(path, data):
     with open(path, "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
         z.write(data)
@@ -287,10 +298,11 @@ def main():
     lines = texts()
     os.makedirs(out, exist_ok=True)
     write_gz(out + "/texts.jsonl.gz", "".join(json.dumps(t) + "\n" for t in lines).encode())
+    write_gz(out + "/corpus.jsonl.gz", "".join(json.dumps(t) + "\n" for t in corpus()).encode())
     t5, model = spm(out)
     kinds = {"gpt2": gpt2(), "roberta": roberta(), "llama3": llama3(), "qwen2": qwen2(), "regexes": regexes(), "o200k": o200k(),
              "behaviours": behaviours(), "llama2": llama2(), "clip": clip(), "bert": bert(True), "bert_cased": bert(False),
-             "t5": t5, "unigram_first": unigram_first()}
+             "t5": t5, "unigram_first": unigram_first(), "unigram_trained": unigram_trained()}
     for name, tokenizer in kinds.items():
         os.makedirs(out + "/" + name, exist_ok=True)
         data = json.loads(tokenizer.to_str())

@@ -27,6 +27,11 @@ absl::Status ValidateStops(const std::vector<std::string>& stops, size_t max_sto
 }
 
 absl::StatusOr<bool> TextAssembler::Push(int32_t token, Piece& piece) {
+  if (token == end_of_text_) {
+    Append(decoder_.Flush());
+    Release(pending_.size(), piece);
+    return true;
+  }
   BDH_ASSIGN_OR_RETURN(const std::string text, decoder_.Push(token));
   undecoded_.push_back(token);
   if (text.empty()) return false;

@@ -8,6 +8,7 @@
 #include "bdh/base/file.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
+#include "bdh/base/text.h"
 #include "bdh/base/version.h"
 
 namespace bdh::pretrained {
@@ -16,7 +17,7 @@ namespace {
 constexpr char kModelType[] = "bdh";
 // Our key in tokenizer_config.json; the others are Hugging Face's.
 constexpr char kTokenizerKey[] = "bdh_tokenizer";
-constexpr int kBytes = 256;
+constexpr char kTokenizerConfig[] = "tokenizer_config.json";
 
 constexpr std::pair<const char*, std::optional<int> PartialConfig::*> kIntegers[] = {
     {"n_layer", &PartialConfig::n_layer},
@@ -44,33 +45,24 @@ std::optional<T> Get(const Json& object, const char* key) {
   return found->get<T>();
 }
 
-std::string Utf8(uint32_t character) {  // Below U+0800.
-  if (character < 0x80) return std::string(1, static_cast<char>(character));
-  return {static_cast<char>(0xc0 | character >> 6), static_cast<char>(0x80 | (character & 0x3f))};
-}
-
-// The character by which Hugging Face's ByteLevel writes each byte: itself where it is printable, one from
-// U+0100 on in order where it is not.
-std::vector<std::string> ByteCharacters() {
-  std::vector<std::string> characters;
-  uint32_t next = 0x100;
-  for (uint32_t byte = 0; byte < kBytes; ++byte) {
-    const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-    characters.push_back(Utf8(printable ? byte : next++));
-  }
-  return characters;
-}
-
-// Whether `json` has the one vocabulary of ByteTokenizerJson and merges nothing.
+// Whether `json` has the byte tokenizer's vocabulary and merges nothing.
 bool IsByteTokenizer(const Json& json) {
   const auto model = json.find("model");
-  if (model == json.end() || !model->is_object()) return false;
-  const Json expected = Json::parse(ByteTokenizerJson());
+  const auto byte = tokenizer::Find("byte");
+  if (!byte.ok() || model == json.end() || !model->is_object()) return false;
+  const nlohmann::json expected = nlohmann::json::parse((*byte)->files()[0].bytes);
   const auto vocabulary = model->find("vocab"), merges = model->find("merges");
   // As maps: the order of keys in a JSON object says nothing.
-  return vocabulary != model->end() &&
-         nlohmann::json(*vocabulary) == nlohmann::json(expected["model"]["vocab"]) &&
+  return vocabulary != model->end() && nlohmann::json(*vocabulary) == expected["model"]["vocab"] &&
          (merges == model->end() || merges->empty());
+}
+
+// tokenizer_config.json with the name, so that whoever reads the folder knows it again.
+std::string WithName(const std::string& text, const std::string& name) {
+  Json json = Json::parse(text, /*callback=*/nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) json = {{"tokenizer_class", "PreTrainedTokenizerFast"}};
+  json[kTokenizerKey] = name;
+  return Dump(json);
 }
 
 }  // namespace
@@ -161,59 +153,49 @@ std::string GenerationConfigJson() {
   return Dump({{"do_sample", true}, {"temperature", 1.0}, {"top_k", 0}, {"top_p", 1.0}});
 }
 
-std::string ByteTokenizerJson() {
-  Json vocabulary = Json::object();
-  const std::vector<std::string> characters = ByteCharacters();
-  for (int byte = 0; byte < kBytes; ++byte) vocabulary[characters[byte]] = byte;
-  const Json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
-  return Dump({{"version", "1.0"},
-               {"truncation", nullptr},
-               {"padding", nullptr},
-               {"added_tokens", Json::array()},
-               {"normalizer", nullptr},
-               {"pre_tokenizer", byte_level},
-               {"post_processor", nullptr},
-               {"decoder", byte_level},
-               {"model",
-                {{"type", "BPE"},
-                 {"dropout", nullptr},
-                 {"unk_token", nullptr},
-                 {"continuing_subword_prefix", nullptr},
-                 {"end_of_word_suffix", nullptr},
-                 {"fuse_unk", false},
-                 {"byte_fallback", false},
-                 {"vocab", std::move(vocabulary)},
-                 {"merges", Json::array()}}}});
-}
-
-std::string TokenizerConfigJson(const tokenizer::Tokenizer& tokenizer) {
-  return Dump({{"tokenizer_class", "PreTrainedTokenizerFast"},
-               {"clean_up_tokenization_spaces", false},
-               {"model_input_names", {"input_ids"}},
-               {kTokenizerKey, std::string(tokenizer.name())},
-               {"vocab_size", tokenizer.vocab_size()},
-               {"description", "One token a byte: the text's UTF-8 bytes are the ids, 0 to 255."}});
-}
-
-absl::StatusOr<std::string> ReadTokenizerName(const std::string& folder) {
-  const std::string config = folder + "/tokenizer_config.json", tokens = folder + "/tokenizer.json";
-  std::error_code error;
-  if (std::filesystem::is_regular_file(config, error)) {
-    BDH_ASSIGN_OR_RETURN(const Json json, ReadJson(config));
-    if (const auto name = Get<std::string>(json, kTokenizerKey); name.has_value()) {
-      const auto known = tokenizer::Find(*name);
-      if (known.ok()) return *name;
-      return absl::InvalidArgumentError(absl::StrFormat("%s: %s", config, known.status().message()));
+absl::StatusOr<std::vector<tokenizer::TokenizerFile>> TokenizerFilesToSave(const Description& description) {
+  if (description.tokenizer_files.empty()) {
+    BDH_ASSIGN_OR_RETURN(const auto known, tokenizer::Find(description.tokenizer));
+    return known->files();
+  }
+  BDH_ASSIGN_OR_RETURN(const auto loaded,
+                       tokenizer::LoadTokenizer(description.tokenizer, description.tokenizer_files));
+  std::vector<tokenizer::TokenizerFile> files;
+  std::string config;
+  for (const tokenizer::TokenizerFile& file : loaded->files()) {
+    if (file.name == kTokenizerConfig) {
+      config = file.bytes;
+    } else {
+      files.push_back(file);
     }
   }
-  if (!std::filesystem::is_regular_file(tokens, error)) return std::string();
-  BDH_ASSIGN_OR_RETURN(const Json json, ReadJson(tokens));
-  if (IsByteTokenizer(json)) return std::string("byte");
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "%s: is not the byte tokenizer (256 tokens, no merges), the only one this release reads; "
-      "without the file the model is taken as one over bytes",
-      tokens));
+  files.push_back({kTokenizerConfig, WithName(config, description.tokenizer)});
+  return files;
+}
+
+absl::Status ReadTokenizer(const std::string& folder, Description& description, bool& found) {
+  BDH_ASSIGN_OR_RETURN(auto files, tokenizer::ReadTokenizerFiles(folder));
+  found = false;
+  std::string name;
+  bool is_byte = false;
+  for (const tokenizer::TokenizerFile& file : files) {
+    const bool is_config = file.name == kTokenizerConfig, is_json = file.name == "tokenizer.json";
+    found = found || is_json || file.name.ends_with(".model");
+    if (!is_config && !is_json) continue;
+    const Json json = Json::parse(file.bytes, /*callback=*/nullptr, /*allow_exceptions=*/false);
+    if (is_config && json.is_object()) name = Get<std::string>(json, kTokenizerKey).value_or("");
+    if (is_json && json.is_object()) is_byte = IsByteTokenizer(json);
+  }
+  if (name == "byte" || is_byte) {
+    description.tokenizer = "byte";
+    found = true;
+    return absl::OkStatus();
+  }
+  if (!found) return absl::OkStatus();
+  description.tokenizer = IsResourceName(name) ? name : "imported";
+  description.tokenizer_files = std::move(files);
+  const auto loaded = tokenizer::LoadTokenizer(description.tokenizer, description.tokenizer_files);
+  return Annotate(loaded.status(), folder);
 }
 
 }  // namespace bdh::pretrained

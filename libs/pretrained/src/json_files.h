@@ -34,12 +34,12 @@ TrainingRecord ReadRecord(const Json& config);
 
 std::string ConfigJson(const Description& description, SavedType dtype);
 std::string GenerationConfigJson();
-// For Hugging Face's tokenizers: one token a byte, its id the byte.
-std::string ByteTokenizerJson();
-std::string TokenizerConfigJson(const tokenizer::Tokenizer& tokenizer);
 
-// The tokenizer that the files of `folder` describe. Empty: there are none. InvalidArgumentError: one that
-// this release does not have.
-absl::StatusOr<std::string> ReadTokenizerName(const std::string& folder);
+// What is written of a tokenizer, its name in tokenizer_config.json. NotFoundError: a name alone that is not
+// "byte". InvalidArgumentError: files that make up none.
+absl::StatusOr<std::vector<tokenizer::TokenizerFile>> TokenizerFilesToSave(const Description& description);
+
+// The tokenizer that the files of `folder` make up, if they do. InvalidArgumentError: LoadTokenizer's.
+absl::Status ReadTokenizer(const std::string& folder, Description& description, bool& found);
 
 }  // namespace bdh::pretrained

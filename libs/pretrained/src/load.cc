@@ -96,10 +96,9 @@ class Loader {
       BDH_ASSIGN_OR_RETURN(said_, ReadPartialConfig(json, "the file's own config"));
     }
     if (description.record.step == 0) description.record.step = model_.source_->Step();
-    BDH_ASSIGN_OR_RETURN(const std::string name, ReadTokenizerName(folder.string()));
-    if (!name.empty()) {
-      description.tokenizer = name;
-    } else {
+    bool has_tokenizer = false;
+    BDH_RETURN_IF_ERROR(ReadTokenizer(folder.string(), description, has_tokenizer));
+    if (!has_tokenizer) {
       model_.notes_.emplace_back("no tokenizer files; taken as a model over bytes");
     }
     return absl::OkStatus();

@@ -21,6 +21,7 @@
 #include "bdh/tensorfile/safetensors.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
+#include "bdh/tokenizer/trainer.h"
 #include "elements.h"
 
 namespace bdh::pretrained {
@@ -435,14 +436,36 @@ TEST_F(PretrainedTest, AConfigThatContradictsTheWeightsIsRefused) {
   EXPECT_THAT(Complaint(LoadPretrained(Path("out")).status()), HasSubstr("want at most 16777216"));
 }
 
-TEST_F(PretrainedTest, OnlyTheByteTokenizerIsTaken) {
+TEST_F(PretrainedTest, AByteTokenizerIsKnownByItsVocabulary) {
   BDH_ASSERT_OK(Save("out"));
   fs::remove(Path("out/tokenizer_config.json"));
   BDH_EXPECT_OK(LoadPretrained(Path("out")).status());  // Its vocabulary shows what it is.
   Edit("out/tokenizer.json", [](Json& json) { json["model"]["vocab"]["the"] = 256; });
-  EXPECT_THAT(Complaint(LoadPretrained(Path("out")).status()), HasSubstr("is not the byte tokenizer"));
-  std::ofstream(Path("out/tokenizer_config.json")) << R"({"bdh_tokenizer": "bpe"})";
-  EXPECT_THAT(Complaint(LoadPretrained(Path("out")).status()), HasSubstr("there is no tokenizer 'bpe'"));
+  BDH_ASSERT_OK_AND_ASSIGN(const PretrainedModel model, LoadPretrained(Path("out")));
+  EXPECT_EQ(model.tokenizer(), "imported");
+  Edit("out/tokenizer.json", [](Json& json) { json["decoder"]["type"] = "CTC"; });
+  EXPECT_THAT(Complaint(LoadPretrained(Path("out")).status()), HasSubstr("decoder.type is \"CTC\""));
+}
+
+TEST_F(PretrainedTest, ATokenizerComesBackWithItsNameAndItsFiles) {
+  auto options = tokenizer::TrainerOptions{
+      .vocab_size = 300, .special_tokens = {}, .split = "", .chat_template = "{{ x }}"};
+  BDH_ASSERT_OK_AND_ASSIGN(const auto trainer, tokenizer::TokenizerTrainer::Create(options));
+  trainer->Add("the cat and the hat and the bat");
+  Description description = Described();
+  description.tokenizer = "small";
+  BDH_ASSERT_OK_AND_ASSIGN(description.tokenizer_files, trainer->Finish());
+  BDH_ASSERT_OK(SavePretrained(Path("out"), description, weights_));
+  BDH_ASSERT_OK_AND_ASSIGN(const PretrainedModel model, LoadPretrained(Path("out")));
+  EXPECT_EQ(model.tokenizer(), "small");
+  BDH_ASSERT_OK_AND_ASSIGN(const auto before, tokenizer::LoadTokenizer("small", description.tokenizer_files));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto after, tokenizer::LoadTokenizer("small", model.tokenizer_files()));
+  EXPECT_EQ(after->chat_template(), "{{ x }}");
+  std::vector<int32_t> tokens, same;
+  before->Encode("the cat that bit<|endoftext|>", tokens);
+  after->Encode("the cat that bit<|endoftext|>", same);
+  EXPECT_EQ(tokens, same);
+  EXPECT_LT(tokens.size(), 20u);
 }
 
 TEST(ElementsTest, HalvesOfEveryKindAreRead) {

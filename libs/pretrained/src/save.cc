@@ -130,16 +130,17 @@ absl::Status WriteWeights(const fs::path& folder, const std::vector<TensorToWrit
 }
 
 absl::Status WriteTexts(const fs::path& folder, const Description& description,
-                        const tokenizer::Tokenizer& tokenizer, SavedType dtype) {
+                        const std::vector<tokenizer::TokenizerFile>& tokenizer, SavedType dtype) {
   const std::pair<const char*, std::string> files[] = {
       {"config.json", ConfigJson(description, dtype)},
       {"generation_config.json", GenerationConfigJson()},
-      {"tokenizer.json", ByteTokenizerJson()},
-      {"tokenizer_config.json", TokenizerConfigJson(tokenizer)},
       {"README.md", ModelCard(description, dtype)},
   };
   for (const auto& [name, text] : files) {
     BDH_RETURN_IF_ERROR(WriteFileAtomically((folder / name).string(), text));
+  }
+  for (const tokenizer::TokenizerFile& file : tokenizer) {
+    BDH_RETURN_IF_ERROR(WriteFileAtomically((folder / file.name).string(), file.bytes));
   }
   return absl::OkStatus();
 }
@@ -159,7 +160,7 @@ absl::Status MoveInto(const std::string& from, const std::string& to) {
 absl::Status SavePretrained(const std::string& folder, const Description& description,
                             std::span<const Weight> weights, const SaveOptions& options) {
   BDH_RETURN_IF_ERROR(spec::Validate(description.config));
-  BDH_ASSIGN_OR_RETURN(const auto tokenizer, tokenizer::Find(description.tokenizer));
+  BDH_ASSIGN_OR_RETURN(const auto tokenizer, TokenizerFilesToSave(description));
   BDH_ASSIGN_OR_RETURN(const Contents contents, Arrange(description.config, weights, options.dtype));
   fs::path target = fs::path(folder).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // "out/" means "out".
@@ -178,7 +179,7 @@ absl::Status SavePretrained(const std::string& folder, const Description& descri
     fs::remove_all(temporary, ignored);
   });
   BDH_RETURN_IF_ERROR(WriteWeights(temporary, contents.tensors, options.max_shard_bytes));
-  BDH_RETURN_IF_ERROR(WriteTexts(temporary, description, *tokenizer, options.dtype));
+  BDH_RETURN_IF_ERROR(WriteTexts(temporary, description, tokenizer, options.dtype));
   BDH_RETURN_IF_ERROR(SyncDirectory(temporary));
   BDH_RETURN_IF_ERROR(MoveInto(temporary, target.string()));
   std::move(remove).Cancel();

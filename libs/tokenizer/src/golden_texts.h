@@ -25,9 +25,10 @@ inline std::string ReadGolden(const std::string& name) {
   return out;
 }
 
-inline std::vector<std::string> GoldenTexts() {
+// "texts" that are encoded, or the "corpus" that the tokenizers were trained on.
+inline std::vector<std::string> GoldenTexts(const std::string& name = "texts") {
   std::vector<std::string> texts;
-  const std::string lines = ReadGolden("texts.jsonl");
+  const std::string lines = ReadGolden(name + ".jsonl");
   for (size_t at = 0; at < lines.size();) {
     const size_t end = lines.find('\n', at);
     texts.push_back(nlohmann::json::parse(lines.substr(at, end - at)).get<std::string>());
@@ -74,7 +75,8 @@ inline std::shared_ptr<const Tokenizer> GoldenTokenizer(const std::string& kind)
   return loaded.ok() ? *loaded : nullptr;
 }
 
-inline std::string Streamed(const std::shared_ptr<const Tokenizer>& tokenizer, const std::vector<int32_t>& ids) {
+inline std::string Streamed(const std::shared_ptr<const Tokenizer>& tokenizer,
+                            const std::vector<int32_t>& ids) {
   StreamDecoder decoder(tokenizer);
   std::string text;
   for (const int32_t id : ids) text += decoder.Push(id).value();

@@ -33,6 +33,8 @@ absl::StatusOr<Json> ParseJson(std::string_view file, std::string_view text) {
     return json;
   } catch (const Json::parse_error& error) {
     return absl::InvalidArgumentError(absl::StrFormat("%s: is not valid JSON at byte %d", file, error.byte));
+  } catch (const Json::out_of_range&) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s: has a number that no double holds", file));
   }
 }
 

@@ -57,7 +57,10 @@ std::vector<int32_t> ByteTokens(const Vocabulary& vocabulary) {
 absl::StatusOr<std::shared_ptr<const Model>> ReadModel(const JsonPlace& place) {
   BDH_RETURN_IF_ERROR(place.WantObject());
   // Files from before 2021 do not say the type of their model.
-  std::string type = place.json().contains("merges") ? "BPE" : "";
+  std::string type = place.json().contains("merges")                     ? "BPE"
+                     : place.json().contains("max_input_chars_per_word") ? "WordPiece"
+                     : place.At("vocab").json().is_array()               ? "Unigram"
+                                                                         : "";
   if (const JsonPlace field = place.At("type"); !field.is_null()) {
     BDH_ASSIGN_OR_RETURN(type, field.String());
   }

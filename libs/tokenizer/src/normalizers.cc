@@ -6,7 +6,7 @@
 
 #include "absl/strings/escaping.h"
 #include "bdh/base/status_macros.h"
-#include "regex.h"
+#include "split_regex.h"
 #include "unicode.h"
 
 namespace bdh::tokenizer {

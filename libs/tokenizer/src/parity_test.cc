@@ -1,5 +1,6 @@
-// Proves that each kind of tokenizer gives the ids and texts that Hugging Face's tokenizers 0.23 gives, on 2,200
-// texts: scripts of the world, emoji, combining marks, runs of whitespace, code, unassigned characters, noise.
+// Proves that each kind of tokenizer gives the ids and texts that Hugging Face's tokenizers 0.23 gives, on
+// 2,200 texts: scripts of the world, emoji, combining marks, runs of whitespace, code, unassigned characters,
+// noise.
 #include "golden_texts.h"
 
 namespace bdh::tokenizer {
@@ -29,8 +30,9 @@ TEST_P(Parity, IdsAndTextsAreTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(HuggingFace, Parity,
-                         ::testing::Values("gpt2", "roberta", "llama3", "qwen2", "regexes", "o200k", "behaviours", "llama2",
-                                           "clip", "bert", "bert_cased", "t5", "unigram_first"),
+                         ::testing::Values("gpt2", "roberta", "llama3", "qwen2", "regexes", "o200k",
+                                           "behaviours", "llama2", "clip", "bert", "bert_cased", "t5",
+                                           "unigram_first", "unigram_trained"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

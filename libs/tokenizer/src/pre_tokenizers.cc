@@ -4,7 +4,7 @@
 
 #include "bdh/base/status_macros.h"
 #include "normalizers.h"
-#include "regex.h"
+#include "split_regex.h"
 #include "unicode.h"
 
 namespace bdh::tokenizer {

@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kChunkBytes = size_t{1} << 20;
 constexpr const char* kForeignPrefixes[] = {"optimizer/", "trainer/"};
+constexpr char kTokenizerPrefix[] = "tokenizer/";
 // Of a whole download, whose size is not known before; a hang shall end some time.
 constexpr absl::Duration kDownloadTimeout = absl::Hours(1);
 
@@ -64,7 +65,8 @@ class Assembly {
   absl::Status Begin(const v1::Checkpoint& checkpoint) {
     checkpoint_ = checkpoint;
     for (const v1::TensorInfo& tensor : checkpoint.tensors()) {
-      if (IsWeight(tensor) && tensor.size_bytes() > 0) open_[tensor.name()] = tensor;
+      const bool wanted = IsWeight(tensor) || !TokenizerFileOf(tensor).empty();
+      if (wanted && tensor.size_bytes() > 0) open_[tensor.name()] = tensor;
     }
     return absl::OkStatus();
   }
@@ -82,8 +84,17 @@ class Assembly {
 
 }  // namespace
 
+std::string TokenizerFileOf(const v1::TensorInfo& tensor) {
+  return tensor.name().starts_with(kTokenizerPrefix) ? tensor.name().substr(sizeof kTokenizerPrefix - 1) : "";
+}
+
+std::string TokenizerTensor(const std::string& file) {
+  return kTokenizerPrefix + file;
+}
+
 bool IsWeight(const v1::TensorInfo& tensor) {
-  return std::none_of(std::begin(kForeignPrefixes), std::end(kForeignPrefixes),
+  return TokenizerFileOf(tensor).empty() &&
+         std::none_of(std::begin(kForeignPrefixes), std::end(kForeignPrefixes),
                       [&](const char* prefix) { return tensor.name().starts_with(prefix); });
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,10 +34,11 @@ class TextAssembler {
 
   // `stops` have passed ValidateStops.
   TextAssembler(std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::vector<std::string> stops)
-      : decoder_(std::move(tokenizer)), stops_(std::move(stops)) {}
+      : end_of_text_(tokenizer->end_of_text()), decoder_(std::move(tokenizer)), stops_(std::move(stops)) {}
 
-  // Takes a token and appends to `piece` what is ready. True: a stop text is complete, the text ends before
-  // it, and nothing more is to be pushed. InvalidArgumentError: a token the tokenizer does not know.
+  // Takes a token and appends to `piece` what is ready. True: a stop text is complete or this is the
+  // tokenizer's end of text, the text ends before it, and nothing more is to be pushed. InvalidArgumentError:
+  // a token the tokenizer does not know.
   absl::StatusOr<bool> Push(int32_t token, Piece& piece);
 
   // The end came without a stop text: appends what was held back. True: its last character completed a stop
@@ -48,6 +50,7 @@ class TextAssembler {
   void Release(size_t bytes, Piece& piece);
   size_t HeldBack() const;
 
+  const std::optional<int32_t> end_of_text_;
   tokenizer::StreamDecoder decoder_;
   const std::vector<std::string> stops_;
   std::string pending_;                                 // Decoded and not released.

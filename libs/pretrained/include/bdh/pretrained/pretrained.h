@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bdh/spec/model_config.h"
+#include "bdh/tokenizer/tokenizer.h"
 
 namespace bdh::pretrained {
 
@@ -55,6 +56,8 @@ struct Description {
   std::string title;  // For the model card.
   spec::ModelConfig config;
   std::string tokenizer = "byte";
+  // Of a tokenizer other than byte, for tokenizer::LoadTokenizer.
+  std::vector<tokenizer::TokenizerFile> tokenizer_files = {};
   TrainingRecord record;
 };
 
@@ -90,6 +93,10 @@ class PretrainedModel {
 
   const spec::ModelConfig& config() const { return description_.config; }
   const std::string& tokenizer() const { return description_.tokenizer; }
+  // Of a tokenizer other than byte; LoadTokenizer takes them.
+  const std::vector<tokenizer::TokenizerFile>& tokenizer_files() const {
+    return description_.tokenizer_files;
+  }
   const TrainingRecord& record() const { return description_.record; }
   // All of spec::Weights in their order and, if it is there, attn.freqs.
   const std::vector<WeightInfo>& weights() const { return weights_; }

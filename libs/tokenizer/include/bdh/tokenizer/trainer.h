@@ -20,15 +20,15 @@ struct TrainerOptions {
   int vocab_size = 32000;
   // They get the first ids. None: "<|endoftext|>" for kBpe, BERT's five for kWordPiece, "<pad>", "</s>" and
   // "<unk>" for kUnigram. kWordPiece needs "[UNK]", kUnigram "<unk>": they are added where they are missing.
-  std::vector<std::string> special_tokens;
+  std::vector<std::string> special_tokens = {};
   // "gpt2" or "llama3": how text is split before merging. Empty: gpt2. For kBpe.
-  std::string split;
+  std::string split = {};
   // A pair that is rarer is not merged. 0 means 2. For kBpe and kWordPiece.
   int64_t min_frequency = 0;
   // Lower-case and strip accents, as uncased BERT does. For kWordPiece.
   bool lowercase = true;
   // Kept in tokenizer_config.json.
-  std::string chat_template;
+  std::string chat_template = {};
   // Of distinct words while text is read. Beyond it the rarest words are forgotten, and Finish says so in
   // `forgotten_words`.
   size_t max_memory_bytes = size_t{1} << 30;
