@@ -244,7 +244,8 @@ class UnigramTrainer : public CommonTrainer {
  private:
   absl::StatusOr<std::vector<TokenizerFile>> Train(const CountedWords& words, const Report& report) override {
     const auto& special = options_.special_tokens;
-    const UnigramSpec spec{.vocab_size = options_.vocab_size - static_cast<int>(special.size())};
+    const UnigramSpec spec{.vocab_size = options_.vocab_size,
+                           .special_tokens = static_cast<int>(special.size())};
     BDH_ASSIGN_OR_RETURN(const auto pieces, TrainUnigram(words, spec, report));
     OrderedJson vocabulary = OrderedJson::array();
     for (const std::string& token : special) vocabulary.push_back({token, 0.0});

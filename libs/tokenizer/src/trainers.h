@@ -35,7 +35,8 @@ struct BpeResult {
 absl::StatusOr<BpeResult> TrainBpe(const CountedWords& words, const BpeSpec& spec, const Report& report);
 
 struct UnigramSpec {
-  int vocab_size = 0;  // Without special tokens.
+  int vocab_size = 0;  // With special tokens.
+  int special_tokens = 0;
   size_t max_seeds = 1'000'000;
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
@@ -65,11 +66,11 @@ class UnigramTraining {
   absl::StatusOr<std::vector<std::pair<std::string, double>>> Run() {
     if (!Reported("counting")) return Cancelled();
     CountCharacters();
-    if (characters_.size() > static_cast<size_t>(spec_.vocab_size)) {
+    if (characters_.size() > Room()) {
       return absl::InvalidArgumentError(
           absl::StrFormat("vocab_size leaves %d pieces, but the text has %d different characters; want more, "
                           "or less varied text",
-                          spec_.vocab_size, characters_.size()));
+                          Room(), characters_.size()));
     }
     MakeSeeds();
     BuildTrie();
@@ -80,9 +81,10 @@ class UnigramTraining {
         if (!Expect(expected)) return Cancelled();
         Maximise(expected);
       }
-      if (alive_ <= desired) break;
+      // Sizes count the unknown piece, as theirs do.
+      if (alive_ + 1 <= desired) break;
       const size_t before = alive_;
-      if (!Prune(std::max(desired, static_cast<size_t>(static_cast<double>(alive_) * kShrinking))))
+      if (!Prune(std::max(desired, static_cast<size_t>(static_cast<double>(alive_ + 1) * kShrinking))))
         return Cancelled();
       if (alive_ == before) break;  // Nothing can go without a character becoming unknown.
     }
@@ -95,6 +97,7 @@ class UnigramTraining {
     double count;
   };
 
+  size_t Room() const { return static_cast<size_t>(spec_.vocab_size - spec_.special_tokens); }
   bool Reported(std::string_view phase) const {
     return report_ == nullptr || report_(phase, static_cast<int>(alive_));
   }
@@ -124,6 +127,8 @@ class UnigramTraining {
     for (const PieceInfo& piece : pieces_) sum += piece.score;
     for (PieceInfo& piece : pieces_) piece.score = std::log(piece.score) - std::log(sum);
     alive_ = pieces_.size();
+    order_.resize(alive_);
+    std::iota(order_.begin(), order_.end(), size_t{0});
   }
 
   // The inner nodes of the suffix tree over all words, down to the longest piece; how often, times how long.
@@ -285,8 +290,8 @@ class UnigramTraining {
     }
     std::vector<std::pair<double, size_t>> candidates;  // What it costs to lose a piece.
     size_t kept = 1;                                    // With the unknown one, as they count.
-    std::vector<bool> keep(pieces_.size(), false);
-    for (size_t i = 0; i < pieces_.size(); ++i) {
+    std::vector<size_t> keep;
+    for (const size_t i : order_) {
       if (i % 16384 == 0 && !Reported("pruning")) return false;
       if (!pieces_[i].alive) continue;
       const std::u32string units = ToUnits(pieces_[i].text);
@@ -301,10 +306,10 @@ class UnigramTraining {
       if (!is_best) {
         // Its parts are likelier than it is: used nowhere, it goes.
         if (used[i] == 0) continue;
-        keep[i] = true;
+        keep.push_back(i);
         ++kept;
       } else if (!has_other) {
-        keep[i] = true;
+        keep.push_back(i);
         ++kept;
       } else if (used[i] > 0) {
         const double log_now = std::log(used[i]) - std::log(all_used);
@@ -317,23 +322,21 @@ class UnigramTraining {
         candidates.emplace_back(used[i] / all_counts * (log_now - log_then), i);
       }
     }
-    std::sort(candidates.begin(), candidates.end(), [](const auto& a, const auto& b) {
-      return a.first != b.first ? a.first > b.first : a.second < b.second;
-    });
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const auto& x, const auto& y) { return x.first > y.first; });
     for (const auto& [loss, i] : candidates) {
       if (kept >= wanted) break;
-      keep[i] = true;
+      keep.push_back(i);
       ++kept;
     }
-    alive_ = 0;
-    for (size_t i = 0; i < pieces_.size(); ++i) {
-      pieces_[i].alive = keep[i];
-      if (keep[i]) ++alive_;
-    }
+    for (PieceInfo& piece : pieces_) piece.alive = false;
+    for (const size_t i : keep) pieces_[i].alive = true;
+    alive_ = keep.size();
+    order_ = std::move(keep);
     return true;
   }
 
-  // Every character, then the likeliest pieces until the vocabulary is full.
+  // Every character, then other pieces until the vocabulary is full.
   std::vector<std::pair<std::string, double>> Finished() const {
     std::vector<std::pair<std::string, double>> out;
     double penalty = 0;
@@ -341,17 +344,14 @@ class UnigramTraining {
       out.emplace_back(pieces_[i].text, pieces_[i].alive ? pieces_[i].score : lowest_ + penalty);
       if (!pieces_[i].alive) penalty += 0.0001;
     }
-    std::vector<std::pair<std::string, double>> others;
-    for (size_t i = characters_.size(); i < pieces_.size(); ++i) {
-      if (pieces_[i].alive) others.emplace_back(pieces_[i].text, pieces_[i].score);
+    // In the order of the last pruning: those that nothing can replace, then those that are missed the most.
+    for (const size_t i : order_) {
+      if (out.size() >= Room()) break;
+      if (i >= characters_.size() && pieces_[i].alive) out.emplace_back(pieces_[i].text, pieces_[i].score);
     }
-    const auto likelier = [](const auto& a, const auto& b) {
-      return a.second != b.second ? a.second > b.second : a.first < b.first;
+    const auto likelier = [](const auto& x, const auto& y) {
+      return x.second != y.second ? x.second > y.second : x.first < y.first;
     };
-    std::sort(others.begin(), others.end(), likelier);
-    const size_t room = static_cast<size_t>(spec_.vocab_size) - out.size();
-    others.resize(std::min(others.size(), room));
-    out.insert(out.end(), others.begin(), others.end());
     std::sort(out.begin(), out.end(), likelier);
     return out;
   }
@@ -362,6 +362,7 @@ class UnigramTraining {
   std::map<char32_t, double> characters_;
   std::vector<PieceInfo> pieces_;
   size_t alive_ = 0;
+  std::vector<size_t> order_;  // Of the living pieces, as the last pruning left them.
   double lowest_ = 0;
   ByteTrie trie_;
   std::vector<std::pair<double, const Edge*>> best_;
