@@ -1,10 +1,15 @@
 // bdhctl ckpt push, pull, backup, restore: checkpoints to and from other stores and folders.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <filesystem>
 #include <iostream>
 
 #include "absl/strings/str_format.h"
 #include "bdh/base/file.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
 #include "services/bdhctl/ckpt_commands.h"
 #include "services/bdhctl/output.h"
@@ -117,10 +122,13 @@ absl::Status CopyTree(const std::string& from, const std::string& to) {
   fs::copy(from, to, fs::copy_options::recursive, error);
   if (error) return absl::InternalError(absl::StrFormat("copy %s to %s: %s", from, to, error.message()));
   fs::remove(to + "/" + kBackupMark, error);
-  for (const auto& entry : fs::recursive_directory_iterator(to, error)) {
-    if (entry.is_directory()) BDH_RETURN_IF_ERROR(SyncDirectory(entry.path()));
-  }
-  return SyncDirectory(to);
+  // All of it at once: a restored store must survive a power cut.
+  const int folder = open(to.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) return ErrnoStatus(errno, absl::StrFormat("open %s", to));
+  const int synced = syncfs(folder);
+  const int error_number = errno;
+  close(folder);
+  return synced == 0 ? absl::OkStatus() : ErrnoStatus(error_number, absl::StrFormat("sync %s", to));
 }
 
 absl::StatusOr<int> RunRestore(const RestoreFlags& flags) {

@@ -373,10 +373,12 @@ absl::Status SnapshotStore::ForgetOwners(absl::Time now) {
     BDH_ASSIGN_OR_RETURN(records, store_.ScanRecords(kOwners, "", after, kScan));
     more = records.size() == kScan;
     if (!records.empty()) after = records.back().key;
-    std::erase_if(records, [now](const Record& record) {
+    std::erase_if(records, [&](const Record& record) {
       v1::StoredSessionOwner owner;
-      return !owner.ParseFromString(record.value) ||
-             absl::FromUnixMicros(owner.lease_end_us()) + kOwnersStay > now;
+      if (!owner.ParseFromString(record.value)) return true;
+      if (absl::FromUnixMicros(owner.lease_end_us()) + kOwnersStay > now) return true;
+      const auto snapshot = store_.GetRecord(kSnapshots, record.key);
+      return !snapshot.ok() || snapshot->has_value();
     });
     if (records.empty()) continue;
     BDH_RETURN_IF_ERROR(store_.Write([&](Transaction& transaction) -> absl::Status {
