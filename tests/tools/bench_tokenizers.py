@@ -84,7 +84,8 @@ def main():
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         t = tokenizers.Tokenizer.from_file(json_path)
         parts = documents(open(path, newline="").read())
-        seconds = best(lambda: [t.encode(p, add_special_tokens=False) for p in parts])
+        # Their fastest way, without offsets.
+        seconds = best(lambda: t.encode_batch_fast(parts, add_special_tokens=False))
         count = sum(len(t.encode(p, add_special_tokens=False).ids) for p in parts)
         print(f"; theirs {megabytes / seconds:.1f} MB/s, {count} tokens: ours is {one['mb_per_s'] * seconds / megabytes:.1f} times theirs")
     else:
