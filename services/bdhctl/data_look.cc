@@ -96,7 +96,7 @@ void PrintLengths(const v1::GetDatasetReportResponse& report) {
   for (const auto& bin : report.lengths()) {
     if (bin.documents() == 0) continue;
     const auto width = static_cast<size_t>(std::max<int64_t>(1, bin.documents() * kBarWidth / most));
-    table.Add({FormatCount(bin.tokens_below()), std::to_string(bin.documents()), std::string(width, '#')});
+    table.Add({std::to_string(bin.tokens_below()), std::to_string(bin.documents()), std::string(width, '#')});
   }
   std::cout << "\n" << table.ToString();
 }

@@ -1,6 +1,7 @@
 #include "services/data_loader/server.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <thread>
 #include <utility>
 
@@ -30,8 +31,28 @@ int ThreadsOf(const Server::Options& options) {
 }
 
 SourceLimits LimitsOf(const Server::Options& options) {
-  return {.max_document_bytes = options.max_document_bytes,
-          .spool_folder = absl::StrFormat("%s/spool", options.data_dir)};
+  SourceLimits limits = {.hub = options.hub,
+                         .max_document_bytes = options.max_document_bytes,
+                         .spool_folder = absl::StrFormat("%s/spool", options.data_dir)};
+  std::error_code ignored;
+  if (limits.hub.cache_dir.empty()) {
+    limits.hub.cache_dir = std::filesystem::absolute(options.data_dir, ignored).string() + "/hub";
+  }
+  return limits;
+}
+
+// What the configuration leaves open is as the variables of Hugging Face's own tools have it.
+hub::Options HubOptions(const v1::DataLoaderConfig& config) {
+  const hub::EnvironmentOptions environment = hub::FromEnvironment();
+  hub::Options options = {.endpoint = config.hub_endpoint(),
+                          .cache_dir = config.hub_cache_dir(),
+                          .token = config.hub_token(),
+                          .offline = config.hub_offline() || environment.offline};
+  if (options.endpoint == hub::Options().endpoint && !environment.endpoint.empty()) {
+    options.endpoint = environment.endpoint;
+  }
+  if (options.token.empty()) options.token = environment.token;
+  return options;
 }
 
 }  // namespace
@@ -107,7 +128,8 @@ Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credenti
           .max_dataset_bytes = mine.max_dataset_bytes(),
           .shard_tokens = mine.shard_tokens(),
           .threads = mine.threads(),
-          .max_document_bytes = mine.max_document_bytes()};
+          .max_document_bytes = mine.max_document_bytes(),
+          .hub = HubOptions(mine)};
 }
 
 }  // namespace bdh::data_loader

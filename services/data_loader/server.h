@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "bdh/corpus/dataset_store.h"
+#include "bdh/hub/hub.h"
 #include "bdh/mesh/daemon.h"
 #include "bdh/mesh/gate.h"
 #include "bdh/mesh/listen_options.h"
@@ -32,6 +33,7 @@ class Server : public mesh::Daemon {
     int64_t shard_tokens = int64_t{64} << 20;
     int threads = 0;  // That tokenize, for each data set that is being made. 0: one a core.
     int64_t max_document_bytes = int64_t{1} << 30;
+    hub::Options hub = {};  // cache_dir empty: hub/ in data_dir.
   };
 
   // UnavailableError: cannot listen. Other daemons may have the same data_dir.

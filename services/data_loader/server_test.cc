@@ -23,6 +23,7 @@
 #include "bdh/v1/data_loader.grpc.pb.h"
 #include "bdh/v1/mesh.grpc.pb.h"
 #include "bdh/v1/tokenizers.grpc.pb.h"
+#include "libs/hub/src/hub_server_testing.h"
 
 namespace bdh::data_loader {
 namespace {
@@ -755,6 +756,34 @@ TEST_F(DataLoaderTest, RowsOfAFileBecomeDocumentsAndTheReportCountsAll) {
   spec.mutable_spec()->mutable_documents()->set_format("docx");
   const auto wrong = Create({spec}).status();
   EXPECT_EQ(wrong.code(), absl::StatusCode::kInvalidArgument) << wrong;
+}
+
+TEST_F(DataLoaderTest, ADataSetOfTheHubIsFetchedOnceAndServedOfflineThen) {
+  hub::HubServer there;
+  std::string rows;
+  for (int i = 0; i < 200; ++i)
+    rows += absl::StrFormat("{\"text\": \"%s\"}\n", Text(50, static_cast<uint32_t>(i)));
+  there.Put("datasets/owner/stories", {{"data/train.jsonl", rows}, {"README.md", "Stories."}});
+  const auto with_hub = [&](bool offline) {
+    Restart(
+        [&](Server::Options& options) { options.hub = {.endpoint = there.endpoint(), .offline = offline}; });
+  };
+  with_hub(false);
+  std::vector<v1::CreateDatasetProgress> progress;
+  BDH_ASSERT_OK_AND_ASSIGN(const auto stories,
+                           Create({Spec("stories", {"hf://datasets/owner/stories"})}, &progress));
+  EXPECT_EQ(stories.documents(), 200);
+  with_hub(true);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto again, Create({Spec("again", {"hf://datasets/owner/stories"})}));
+  EXPECT_EQ(again.hash(), stories.hash());
+  auto live = Spec("live", {"hf://datasets/owner/stories"});
+  live.mutable_spec()->set_streaming(true);
+  BDH_EXPECT_OK(Create({live}));
+  EXPECT_EQ(Create({Spec("none", {"hf://datasets/owner/none"})}).status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(Create({Spec("none", {"no-such-set"})}).status().code(), absl::StatusCode::kNotFound);
+  const auto two = Create({Spec("two", {"tinystories", "wikitext-2"})}).status();
+  EXPECT_EQ(two.code(), absl::StatusCode::kInvalidArgument) << two;
 }
 
 class TokenizersTest : public DataLoaderTest {

@@ -5,11 +5,32 @@
 
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/base/text.h"
+#include "bdh/documents/source_spec.h"
 
 namespace bdh::data_loader {
 namespace {
 
 constexpr size_t kChunkBytesMax = size_t{1} << 20;
+
+absl::Status Fetch(const std::string& source, const std::string& split, const SourceLimits& limits,
+                   const OnFetched& progress, std::vector<documents::SourceFile>& files) {
+  BDH_ASSIGN_OR_RETURN(const hub::Source parsed, hub::ParseSource(source));
+  hub::Hub hub(limits.hub);
+  BDH_ASSIGN_OR_RETURN(const hub::Fetched fetched, hub.Fetch(parsed, split, [&](const hub::Progress& at) {
+    return progress(at.bytes_done, at.bytes_total);
+  }));
+  for (const hub::LocalFile& local : fetched.files) {
+    BDH_ASSIGN_OR_RETURN(documents::SourceList list, documents::ListSources({local.path}));
+    for (documents::SourceFile& file : list.files) {
+      file.name = local.name;
+      file.etag = local.etag;
+      file.sha256 = local.sha256;
+      files.push_back(std::move(file));
+    }
+  }
+  return absl::OkStatus();
+}
 
 // One document after the other, as chunks of the same document follow each other.
 class Chunks {
@@ -103,17 +124,34 @@ absl::StatusOr<documents::Options> ToDocumentOptions(const v1::DocumentOptions& 
 }
 
 absl::StatusOr<Sources> FindSources(const std::vector<std::string>& paths, const v1::DocumentOptions& options,
-                                    const SourceLimits& limits, const OnFetched&) {
+                                    const SourceLimits& limits, const OnFetched& progress) {
   Sources sources;
   documents::Options defaults;
-  std::vector<std::string> local;
+  std::string split = options.hub_split();
+  std::vector<std::string> local, remote;
+  const auto sort = [&](const std::string& path) { (hub::IsRemote(path) ? remote : local).push_back(path); };
   for (const std::string& path : paths) {
-    local.push_back(path);
+    if (!IsResourceName(path)) {
+      sort(path);
+      continue;
+    }
+    if (paths.size() > 1) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "'%s' would be a well-known set, which is added alone; give absolute paths, or the set by itself",
+          path));
+    }
+    BDH_ASSIGN_OR_RETURN(const documents::SourceSpec known, documents::FindWellKnownSource(path));
+    defaults = known.options;
+    if (split.empty()) split = known.split;
+    for (const std::string& source : known.sources) sort(source);
   }
   BDH_ASSIGN_OR_RETURN(sources.options, ToDocumentOptions(options, defaults, limits));
   if (!local.empty()) {
     BDH_ASSIGN_OR_RETURN(documents::SourceList list, documents::ListSources(local));
     sources.files = std::move(list.files);
+  }
+  for (const std::string& source : remote) {
+    BDH_RETURN_IF_ERROR(Fetch(source, split, limits, progress, sources.files));
   }
   return sources;
 }

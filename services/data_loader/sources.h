@@ -10,12 +10,14 @@
 #include "absl/status/statusor.h"
 #include "bdh/corpus/dataset.h"
 #include "bdh/documents/document_source.h"
+#include "bdh/hub/hub.h"
 #include "bdh/v1/data_loader.grpc.pb.h"
 
 namespace bdh::data_loader {
 
 // What every source of this daemon shares.
 struct SourceLimits {
+  hub::Options hub = {};
   int64_t max_document_bytes = int64_t{1} << 30;
   std::string spool_folder = "";  // For a parquet file that a client sends.
 };
