@@ -765,8 +765,10 @@ TEST_F(DataLoaderTest, ADataSetOfTheHubIsFetchedOnceAndServedOfflineThen) {
     rows += absl::StrFormat("{\"text\": \"%s\"}\n", Text(50, static_cast<uint32_t>(i)));
   there.Put("datasets/owner/stories", {{"data/train.jsonl", rows}, {"README.md", "Stories."}});
   const auto with_hub = [&](bool offline) {
-    Restart(
-        [&](Server::Options& options) { options.hub = {.endpoint = there.endpoint(), .offline = offline}; });
+    Restart([&](Server::Options& options) {
+      options.hub.endpoint = there.endpoint();
+      options.hub.offline = offline;
+    });
   };
   with_hub(false);
   std::vector<v1::CreateDatasetProgress> progress;

@@ -131,7 +131,8 @@ absl::StatusOr<Sources> FindSources(const std::vector<std::string>& paths, const
   std::vector<std::string> local, remote;
   const auto sort = [&](const std::string& path) { (hub::IsRemote(path) ? remote : local).push_back(path); };
   for (const std::string& path : paths) {
-    if (!IsResourceName(path)) {
+    // Of a file name without its folder a person is told that it is not absolute.
+    if (!IsResourceName(path) || path.find('.') != std::string::npos) {
       sort(path);
       continue;
     }
