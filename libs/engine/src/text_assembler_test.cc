@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "bdh/testing/status_matchers.h"
+#include "bdh/tokenizer/trainer.h"
 
 namespace bdh::engine {
 namespace {
@@ -120,6 +121,27 @@ TEST(ValidateStops, NamesTheOneThatIsWrong) {
   EXPECT_THAT(message({"a", ""}), StartsWith("stop[1] is 0 bytes long; want 1 to 256"));
   EXPECT_THAT(message({std::string(257, 'x')}), StartsWith("stop[0] is 257 bytes long"));
   EXPECT_THAT(message({"\xFF"}), StartsWith("stop[0] is not valid UTF-8"));
+}
+
+TEST(TextAssembler, EndsAtTheTokenizersEndOfText) {
+  BDH_ASSERT_OK_AND_ASSIGN(const auto trainer, tokenizer::TokenizerTrainer::Create({.vocab_size = 260}));
+  trainer->Add("to be or not to be");
+  BDH_ASSERT_OK_AND_ASSIGN(auto files, trainer->Finish());
+  BDH_ASSERT_OK_AND_ASSIGN(const auto tokenizer, tokenizer::LoadTokenizer("small", std::move(files)));
+  std::vector<int32_t> tokens;
+  tokenizer->Encode("to be st", tokens);
+
+  TextAssembler assembler(tokenizer, {"stop"});
+  TextAssembler::Piece piece;
+  for (const int32_t token : tokens) {
+    BDH_ASSERT_OK_AND_ASSIGN(const bool ended, assembler.Push(token, piece));
+    EXPECT_FALSE(ended);
+  }
+  EXPECT_EQ(piece.text, "to be ");
+  BDH_ASSERT_OK_AND_ASSIGN(const bool ended, assembler.Push(*tokenizer->end_of_text(), piece));
+  EXPECT_TRUE(ended);
+  EXPECT_EQ(piece.text, "to be st");
+  EXPECT_EQ(piece.tokens, tokens);
 }
 
 }  // namespace
