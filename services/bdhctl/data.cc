@@ -165,8 +165,17 @@ absl::StatusOr<int> RunAdd(const AddFlags& flags) {
       });
     };
   }
-  BDH_ASSIGN_OR_RETURN(const v1::Dataset dataset, Create(loader, spec, send));
-  PrintDataset(dataset, flags.mesh.json);
+  const auto dataset = Create(loader, spec, send);
+  const bool name_alone = flags.files.empty() && flags.server_paths.empty() && flags.parts.empty();
+  if (name_alone && absl::IsNotFound(dataset.status())) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("name files to send (or - for standard input), or --server-path, or --part; a name "
+                        "alone is that of a "
+                        "well-known set, and %s",
+                        dataset.status().message()));
+  }
+  BDH_RETURN_IF_ERROR(dataset.status());
+  PrintDataset(*dataset, flags.mesh.json);
   return kExitOk;
 }
 
