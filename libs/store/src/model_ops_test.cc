@@ -107,6 +107,27 @@ class ModelOpsTest : public testing::Test {
     }
   }
 
+  // Flips two bits in the largest file below the store, and opens it again.
+  void DamageTwoChunks() {
+    BDH_ASSERT_OK(store_->Flush());
+    store_.reset();
+    std::filesystem::path largest;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_.path() + "/here")) {
+      if (!entry.is_regular_file()) continue;
+      if (largest.empty() || entry.file_size() > std::filesystem::file_size(largest)) largest = entry.path();
+    }
+    {
+      std::fstream file(largest, std::ios::in | std::ios::out | std::ios::binary);
+      for (const int64_t at : {1'000'000, 2'000'000}) {
+        file.seekg(at);
+        const char was = static_cast<char>(file.get());
+        file.seekp(at);
+        file.put(static_cast<char>(was ^ 1));
+      }
+    }
+    store_ = Open("here", 65536);
+  }
+
   TempDirectory folder_;
   std::unique_ptr<Store> store_;
   size_t described_ = 0;
@@ -336,23 +357,7 @@ TEST_F(ModelOpsTest, DamageIsRepairedFromAnotherStore) {
   OtherStore other(*there);
   BDH_ASSERT_OK_AND_ASSIGN(const RepairProgress nothing, Repair(*store_, other));
   EXPECT_EQ(nothing.damaged_chunks, 0);
-  BDH_ASSERT_OK(store_->Flush());
-  store_.reset();
-  std::filesystem::path largest;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_.path() + "/here")) {
-    if (!entry.is_regular_file()) continue;
-    if (largest.empty() || entry.file_size() > std::filesystem::file_size(largest)) largest = entry.path();
-  }
-  {
-    std::fstream file(largest, std::ios::in | std::ios::out | std::ios::binary);
-    for (const int64_t at : {1'000'000, 2'000'000}) {
-      file.seekg(at);
-      const char was = static_cast<char>(file.get());
-      file.seekp(at);
-      file.put(static_cast<char>(was ^ 1));
-    }
-  }
-  store_ = Open("here", 65536);
+  DamageTwoChunks();
   BDH_ASSERT_OK_AND_ASSIGN(const VerifyResult found, store_->Verify({.reference = kA}));
   ASSERT_EQ(found.damaged_chunks, 2);
   EXPECT_EQ(Get(*store_, kA).status().code(), absl::StatusCode::kDataLoss);
@@ -361,6 +366,19 @@ TEST_F(ModelOpsTest, DamageIsRepairedFromAnotherStore) {
   BDH_ASSERT_OK_AND_ASSIGN(const RepairProgress repaired, Repair(*store_, other));
   EXPECT_EQ(repaired.damaged_chunks, 2);
   EXPECT_EQ(repaired.repaired_chunks, 2);
+  BDH_ASSERT_OK_AND_ASSIGN(const Content whole, Get(*store_, kA));
+  EXPECT_TRUE(whole.bytes == content.bytes);
+}
+
+TEST_F(ModelOpsTest, DamageIsRepairedByPuttingTheSameBytesAgain) {
+  Content content;
+  content.checkpoint.name = kA;
+  content.AddBytes("weights", RandomBytes(1, 4'000'000));
+  BDH_ASSERT_OK(Put(*store_, content));
+  DamageTwoChunks();
+  ASSERT_EQ(store_->Verify({.reference = kA})->damaged_chunks, 2);
+  BDH_ASSERT_OK(Put(*store_, content));
+  EXPECT_EQ(store_->Verify({.reference = kA})->damaged_chunks, 0);
   BDH_ASSERT_OK_AND_ASSIGN(const Content whole, Get(*store_, kA));
   EXPECT_TRUE(whole.bytes == content.bytes);
 }
