@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/text.h"
+#include "bdh/hub/hub.h"
 #include "bdh/pretrained/pretrained.h"
 #include "bdh/v1/checkpoint_store.grpc.pb.h"
 #include "services/bdhctl/client/checkpoint_io.h"
@@ -44,11 +46,13 @@ struct ExportFlags {
 
 // "my-model" for .../My_Model.pt: what a run may be called.
 std::string NameOf(const std::string& path) {
-  fs::path file = fs::absolute(path).lexically_normal();
+  // Of hf://models/OWNER/NAME@REVISION it is NAME, dots and all.
+  const bool is_hub = absl::StartsWith(path, "hf://");
+  fs::path file = fs::absolute(is_hub ? path.substr(0, path.find('@')) : path).lexically_normal();
   if (!file.has_filename()) file = file.parent_path();
   // A directory's own name may have dots.
   std::error_code error;
-  std::string name = (fs::is_directory(file, error) ? file.filename() : file.stem()).string();
+  std::string name = (is_hub || fs::is_directory(file, error) ? file.filename() : file.stem()).string();
   for (char& c : name) {
     const bool allowed = absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-';
     c = allowed ? absl::ascii_tolower(static_cast<unsigned char>(c)) : '-';
@@ -99,9 +103,39 @@ void PrintImported(const v1::PutCheckpointResponse& stored, const std::string& t
             << "Serve it: bdhctl models load " << tag << std::endl;
 }
 
+// Where the model lies on this machine. One of the hub is fetched into the cache that Hugging Face's own
+// tools use.
+absl::StatusOr<std::string> LocalModel(const std::string& path) {
+  if (!hub::IsRemote(path)) return path;
+  BDH_ASSIGN_OR_RETURN(const hub::Source source, hub::ParseSource(path));
+  if (source.url.empty() && source.kind != hub::RepoKind::kModel) {
+    return absl::InvalidArgumentError(absl::StrFormat("%s is a data set; want hf://models/OWNER/NAME", path));
+  }
+  hub::Options options = hub::WithEnvironment({});
+  if (options.cache_dir.empty()) options.cache_dir = hub::UsualCacheDir();
+  ProgressLine line(stderr);
+  BDH_ASSIGN_OR_RETURN(
+      const hub::Fetched fetched, hub::Hub(options).Fetch(source, "", [&](const hub::Progress& at) {
+        line.Show(
+            absl::StrFormat("fetching %s of %s", FormatBytes(at.bytes_done), FormatBytes(at.bytes_total)));
+        return true;
+      }));
+  // Weights alone, without a configuration, are a file.
+  const auto is_config = [](const hub::LocalFile& file) { return file.name == "config.json"; };
+  if (std::any_of(fetched.files.begin(), fetched.files.end(), is_config)) return fetched.folder;
+  for (const hub::LocalFile& file : fetched.files) {
+    const std::string kind = fs::path(file.name).extension();
+    if (kind == ".safetensors" || kind == ".pt" || kind == ".pth" || kind == ".bin" || !source.url.empty()) {
+      return file.path;
+    }
+  }
+  return fetched.folder;
+}
+
 absl::StatusOr<int> RunImport(const ImportFlags& flags) {
   BDH_ASSIGN_OR_RETURN(const std::string run, RunName(flags));
-  BDH_ASSIGN_OR_RETURN(const auto model, pretrained::LoadPretrained(flags.path, {.n_layer = flags.n_layer}));
+  BDH_ASSIGN_OR_RETURN(const std::string path, LocalModel(flags.path));
+  BDH_ASSIGN_OR_RETURN(const auto model, pretrained::LoadPretrained(path, {.n_layer = flags.n_layer}));
   v1::Checkpoint header = ToCheckpoint(model);
   if (flags.step) header.set_step(*flags.step);
   header.set_name(absl::StrFormat("runs/%s/steps/%d", run, header.step()));
@@ -129,7 +163,9 @@ absl::StatusOr<int> RunImport(const ImportFlags& flags) {
 
 void DefineImport(CLI::App& command, ImportFlags& flags) {
   command
-      .add_option("path", flags.path, "Pretrained directory, .safetensors file, or .pt file of torch.save")
+      .add_option(
+          "path", flags.path,
+          "Pretrained directory, .safetensors file, .pt file of torch.save, or hf://models/OWNER/NAME")
       ->required()
       ->type_name("PATH");
   command.add_option("--name", flags.name, "Run to store it under (default: from the file's name)")
@@ -152,6 +188,8 @@ void DefineImport(CLI::App& command, ImportFlags& flags) {
       "  a directory     config.json and model.safetensors, or shards and their index; as `model export` "
       "makes\n"
       "  .safetensors    a state dict of the reference bdh.py, with a config.json beside it or --n-layer\n"
+      "  hf://models/OWNER/NAME[@REVISION]   fetched from the hub, into the cache that its own tools use\n"
+      "                  (HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE are heard)\n"
       "  .pt, .pth       the same from torch.save, alone or in a dict under model_state_dict, state_dict or "
       "model;\n"
       "                  a config dict beside it is read. No Python runs: a file with objects is refused.\n"

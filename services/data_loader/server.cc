@@ -41,20 +41,6 @@ SourceLimits LimitsOf(const Server::Options& options) {
   return limits;
 }
 
-// What the configuration leaves open is as the variables of Hugging Face's own tools have it.
-hub::Options HubOptions(const v1::DataLoaderConfig& config) {
-  const hub::EnvironmentOptions environment = hub::FromEnvironment();
-  hub::Options options = {.endpoint = config.hub_endpoint(),
-                          .cache_dir = config.hub_cache_dir(),
-                          .token = config.hub_token(),
-                          .offline = config.hub_offline() || environment.offline};
-  if (options.endpoint == hub::Options().endpoint && !environment.endpoint.empty()) {
-    options.endpoint = environment.endpoint;
-  }
-  if (options.token.empty()) options.token = environment.token;
-  return options;
-}
-
 }  // namespace
 
 absl::Status Server::OpenStores(const Options& options, Server& server) {
@@ -129,7 +115,11 @@ Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credenti
           .shard_tokens = mine.shard_tokens(),
           .threads = mine.threads(),
           .max_document_bytes = mine.max_document_bytes(),
-          .hub = HubOptions(mine)};
+          // What is left open is as the variables of Hugging Face's own tools have it.
+          .hub = hub::WithEnvironment({.endpoint = mine.hub_endpoint(),
+                                       .cache_dir = mine.hub_cache_dir(),
+                                       .token = mine.hub_token(),
+                                       .offline = mine.hub_offline()})};
 }
 
 }  // namespace bdh::data_loader

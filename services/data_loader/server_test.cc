@@ -23,7 +23,7 @@
 #include "bdh/v1/data_loader.grpc.pb.h"
 #include "bdh/v1/mesh.grpc.pb.h"
 #include "bdh/v1/tokenizers.grpc.pb.h"
-#include "libs/hub/src/hub_server_testing.h"
+#include "hub_server_testing.h"
 
 namespace bdh::data_loader {
 namespace {

@@ -396,14 +396,15 @@ TEST(Sources, TheEnvironmentsVariables) {
   setenv("HF_ENDPOINT", "http://mirror", 1);
   setenv("HF_HUB_OFFLINE", "1", 1);
   BDH_ASSERT_OK(WriteFileAtomically(home.path() + "/token", "hf_file\n"));
-  EnvironmentOptions found = FromEnvironment();
+  Options found = WithEnvironment({});
   EXPECT_EQ(found.endpoint, "http://mirror");
   EXPECT_EQ(found.cache_dir, home.path() + "/hub");
   EXPECT_EQ(found.token, "hf_file");
   EXPECT_TRUE(found.offline);
   setenv("HF_TOKEN", "hf_variable", 1);
   setenv("HF_HUB_CACHE", "/cache", 1);
-  found = FromEnvironment();
+  found = WithEnvironment({.endpoint = "http://mine/", .token = ""});
+  EXPECT_EQ(found.endpoint, "http://mine") << "what is set stays";
   EXPECT_EQ(found.token, "hf_variable");
   EXPECT_EQ(found.cache_dir, "/cache");
 }

@@ -130,22 +130,28 @@ absl::StatusOr<Source> ParseSource(std::string_view source) {
   return out;
 }
 
-EnvironmentOptions FromEnvironment() {
-  EnvironmentOptions out;
-  out.endpoint = Variable("HF_ENDPOINT");
-  out.cache_dir = Variable("HF_HUB_CACHE");
-  const std::string home = !Variable("HF_HOME").empty() ? Variable("HF_HOME")
-                           : !Variable("HOME").empty()  ? Variable("HOME") + "/.cache/huggingface"
-                                                        : "";
-  if (out.cache_dir.empty() && !Variable("HF_HOME").empty()) out.cache_dir = home + "/hub";
-  out.offline = IsTrue(Variable("HF_HUB_OFFLINE"));
-  out.token = Variable("HF_TOKEN");
-  if (out.token.empty() && !IsTrue(Variable("HF_HUB_DISABLE_IMPLICIT_TOKEN"))) {
-    const std::string path = !Variable("HF_TOKEN_PATH").empty() ? Variable("HF_TOKEN_PATH") : home + "/token";
-    if (const auto token = ReadFile(path); token.ok()) out.token = *token;
+std::string UsualCacheDir() {
+  const std::string home = Variable("HOME");
+  return home.empty() ? "" : home + "/.cache/huggingface/hub";
+}
+
+Options WithEnvironment(Options options) {
+  const std::string home = Variable("HF_HOME");
+  if (options.endpoint == Options().endpoint && !Variable("HF_ENDPOINT").empty())
+    options.endpoint = Variable("HF_ENDPOINT");
+  while (absl::EndsWith(options.endpoint, "/")) options.endpoint.pop_back();
+  if (options.cache_dir.empty()) options.cache_dir = Variable("HF_HUB_CACHE");
+  if (options.cache_dir.empty() && !home.empty()) options.cache_dir = home + "/hub";
+  options.offline = options.offline || IsTrue(Variable("HF_HUB_OFFLINE"));
+  if (options.token.empty()) options.token = Variable("HF_TOKEN");
+  if (options.token.empty() && !IsTrue(Variable("HF_HUB_DISABLE_IMPLICIT_TOKEN"))) {
+    const std::string folder = home.empty() ? Variable("HOME") + "/.cache/huggingface" : home;
+    const std::string path =
+        Variable("HF_TOKEN_PATH").empty() ? folder + "/token" : Variable("HF_TOKEN_PATH");
+    if (const auto token = ReadFile(path); token.ok()) options.token = *token;
   }
-  out.token = std::string(absl::StripAsciiWhitespace(out.token));
-  return out;
+  options.token = std::string(absl::StripAsciiWhitespace(options.token));
+  return options;
 }
 
 }  // namespace bdh::hub

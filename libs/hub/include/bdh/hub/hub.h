@@ -48,13 +48,13 @@ struct Options {
   absl::Duration backoff_max = absl::Seconds(60);  // Retry-After beyond it is refused, not waited for.
 };
 
-// What is set of `options` stays; the rest is taken from the variables of the ecosystem: HF_ENDPOINT,
-// HF_HUB_CACHE (or HF_HOME/hub), HF_HUB_OFFLINE, HF_TOKEN (or the file of HF_TOKEN_PATH or HF_HOME/token).
-struct EnvironmentOptions {
-  std::string endpoint, cache_dir, token;
-  bool offline = false;
-};
-EnvironmentOptions FromEnvironment();
+// What `options` do not say, by the variables of the ecosystem: HF_ENDPOINT where the endpoint is the usual
+// one, HF_HUB_CACHE or HF_HOME/hub where there is no cache_dir, HF_TOKEN or the file of HF_TOKEN_PATH or
+// HF_HOME/token (HF_HOME is ~/.cache/huggingface if it is not set) where there is no token, HF_HUB_OFFLINE.
+Options WithEnvironment(Options options);
+
+// Where the ecosystem's tools keep their cache: ~/.cache/huggingface/hub. Empty: there is no HOME.
+std::string UsualCacheDir();
 
 struct RemoteFile {
   std::string path;  // In the repository.
