@@ -82,7 +82,7 @@ TEST(DocumentsFuzz, DamagedParquet) {
                   {"\xff\xff\xff\xff"sv, "\0\0\0\0"sv, "\xff\xff\xff\xff\x0f"sv, "\x15\x00"sv, "\x15\x02"sv,
                    "\x19\x1c"sv, "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01"sv, "\x7f"sv, "\x01"sv, "PAR1"sv});
   int accepted = 0;
-  const int rounds = Rounds(3000);
+  const int rounds = Rounds(10000);
   for (int i = 0; i < rounds; ++i) {
     std::string bytes = mutator.Pick(files);
     // Half of the time in place, so that offsets go on to mean what they meant; most of it in footer and
@@ -114,7 +114,7 @@ TEST(DocumentsFuzz, DamagedRows) {
       29, {",",  "\"",  "\"\"",    "\n",   "\r",    "{", "}",    "[",  "]",        ":",
            "\\", "\\u", "\\ud800", "null", "1e999", "-", "\xff", "\t", "\"text\"", "{\"text\":\"x\"}"});
   int accepted = 0;
-  const int rounds = Rounds(6000);
+  const int rounds = Rounds(30000);
   for (int i = 0; i < rounds; ++i) {
     documents::Options options;
     options.drop_too_long = mutator.Below(2) == 0;
@@ -149,7 +149,7 @@ TEST(DocumentsFuzz, DamagedGzip) {
   const std::string good = Gzip(text) + Gzip("more");
   Mutator mutator(31, {"\x1f\x8b", "\x1f\x8b\x08", std::string_view("\0\0", 2), "\xff\xff"});
   int accepted = 0;
-  const int rounds = Rounds(2000);
+  const int rounds = Rounds(3000);
   for (int i = 0; i < rounds; ++i)
     accepted += Use("x.txt.gz", mutator.Mutated(good), {.split = documents::TextSplit::kLine}) ? 1 : 0;
   EXPECT_LT(accepted, rounds / 2) << "its checksum sees most of it";

@@ -261,21 +261,26 @@ TEST_F(DocumentSourceTest, DuplicatesAreKnownAfterResuming) {
 }
 
 TEST_F(DocumentSourceTest, LongLinesPassInPiecesOrAreRefusedByName) {
-  // 64 MiB without a line end, from a file with a hole; a row of that is over the limit.
+  // 1 GiB without a line end, from a file with a hole; a row of that is over the limit.
   const std::string path = Put("long.txt", "first\n");
-  ASSERT_EQ(truncate(path.c_str(), 64 << 20), 0);
+  constexpr int64_t kBytes = int64_t{1} << 30;
+  ASSERT_EQ(truncate(path.c_str(), kBytes), 0);
   BDH_ASSERT_OK_AND_ASSIGN(auto source,
                            Open({path}, {.split = TextSplit::kLine, .max_document_bytes = 1 << 20}));
   ASSERT_NE(*source->Next(), nullptr);
   BDH_ASSERT_OK_AND_ASSIGN(const Document* const document, source->Next());
   EXPECT_EQ(document->name, "long.txt:2");
+  rusage before = {}, after = {};
+  getrusage(RUSAGE_SELF, &before);
   int64_t bytes = 0;
   while (true) {
     BDH_ASSERT_OK_AND_ASSIGN(const std::string_view piece, source->Read());
     if (piece.empty()) break;
     bytes += static_cast<int64_t>(piece.size());
   }
-  EXPECT_EQ(bytes, (64 << 20) - 6);
+  getrusage(RUSAGE_SELF, &after);
+  EXPECT_EQ(bytes, kBytes - 6);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 32 << 10) << "KiB";
   const Options small = {.max_document_bytes = 1 << 20};
   const std::string row =
       "{\"text\":\"ok\"}\n{\"text\":\"" + std::string(2 << 20, 'x') + "\"}\n{\"text\":\"end\"}\n";

@@ -205,17 +205,24 @@ class Session {
     std::string url = Api(absl::StrFormat("tree/%s?recursive=true&expand=false", commit));
     std::set<std::string> pages;
     while (!url.empty()) {
-      // What goes round in circles, or leaves the server, is no listing.
-      if (!pages.insert(url).second || OriginOf(url) != OriginOf(options_.endpoint)) return BadAnswer(url);
+      // What goes round in circles is no listing.
+      if (!pages.insert(url).second) return BadAnswer(url);
       BDH_ASSIGN_OR_RETURN(const Downloader::Text text, downloader.GetText(url));
       const auto json = nlohmann::json::parse(text.body, nullptr, /*allow_exceptions=*/false);
       if (!json.is_array()) return BadAnswer(url);
       for (const auto& item : json) BDH_RETURN_IF_ERROR(AddEntry(item, url, listing));
-      url = text.next;
+      url = OnEndpoint(text.next);
     }
     std::sort(listing.files.begin(), listing.files.end(),
               [](const auto& a, const auto& b) { return a.path < b.path; });
     return listing;
+  }
+
+  // A mirror may hand on links to the server that it mirrors: the listing goes on where it began.
+  std::string OnEndpoint(const std::string& url) const {
+    if (url.empty() || OriginOf(url) == OriginOf(options_.endpoint)) return url;
+    const size_t path = url.find('/', url.find("://") + 3);
+    return path == std::string::npos ? "" : options_.endpoint + url.substr(path);
   }
 
   static absl::Status AddEntry(const nlohmann::json& item, const std::string& url, Listing& listing) {

@@ -98,6 +98,7 @@ class HubServer::Impl {
   std::string redirect_ ABSL_GUARDED_BY(mutex_);
   std::string token_ ABSL_GUARDED_BY(mutex_);
   size_t page_size_ ABSL_GUARDED_BY(mutex_) = 1000;
+  std::string link_origin_ ABSL_GUARDED_BY(mutex_);
   std::vector<SeenRequest> seen_ ABSL_GUARDED_BY(mutex_);
   std::function<void(const SeenRequest&)> hook_ ABSL_GUARDED_BY(mutex_);
 
@@ -255,8 +256,9 @@ class HubServer::Impl {
     Response response = Plain(200, json.dump());
     if (from + page_size_ < files.size()) {
       response.set(http::field::link,
-                   absl::StrFormat("<%s/api/%s/tree/%s?recursive=true&cursor=%d>; rel=\"next\"", Origin(hub_),
-                                   repo, commit, from + page_size_));
+                   absl::StrFormat("<%s/api/%s/tree/%s?recursive=true&cursor=%d>; rel=\"next\"",
+                                   link_origin_.empty() ? Origin(hub_) : link_origin_, repo, commit,
+                                   from + page_size_));
     }
     return response;
   }
@@ -333,6 +335,10 @@ void HubServer::LieAbout(const std::string& path, const std::string& sha256) {
 void HubServer::OnRequest(std::function<void(const SeenRequest&)> hook) {
   MutexLock lock(impl_->mutex_);
   impl_->hook_ = std::move(hook);
+}
+void HubServer::LinkAs(const std::string& origin) {
+  MutexLock lock(impl_->mutex_);
+  impl_->link_origin_ = origin;
 }
 std::vector<SeenRequest> HubServer::requests() const {
   MutexLock lock(impl_->mutex_);

@@ -47,6 +47,8 @@ class HubServer {
   void RedirectTo(const std::string& location);
   void RequireToken(const std::string& token);
   void SetPageSize(size_t files);
+  // What links to further pages begin with, instead of the endpoint.
+  void LinkAs(const std::string& origin);
   // Hashes the listing lies about.
   void LieAbout(const std::string& path, const std::string& sha256);
   // Called before each answer.

@@ -119,6 +119,11 @@ TEST_F(HubTest, ListingsComeInPages) {
   BDH_ASSERT_OK_AND_ASSIGN(const Listing listing, Hub(options_).List(source));
   EXPECT_EQ(listing.files.size(), files_.size());
   EXPECT_EQ(server_.CountOf("/tree/"), 3);
+  // A mirror that links to what it mirrors.
+  server_.LinkAs("https://huggingface.co");
+  server_.Put("datasets/me/set", {{"a", "1"}, {"b", "2"}, {"c", "3"}});
+  BDH_ASSERT_OK_AND_ASSIGN(const Listing mirrored, Hub(options_).List(source));
+  EXPECT_EQ(mirrored.files.size(), 3u);
 }
 
 TEST_F(HubTest, TheTokenStaysWithTheHub) {

@@ -36,10 +36,10 @@ absl::StatusOr<Source> ParseSource(std::string_view source);
 
 struct Options {
   std::string endpoint = "https://huggingface.co";
-  std::string cache_dir;  // Absolute.
-  std::string token;      // Sent to `endpoint` alone, never to where it redirects.
-  bool offline = false;   // Nothing leaves the machine: what is not in the cache is refused.
-  int parallel = 4;       // Downloads at once.
+  std::string cache_dir = "";  // Absolute.
+  std::string token = "";      // Sent to `endpoint` alone, never to where it redirects.
+  bool offline = false;        // Nothing leaves the machine: what is not in the cache is refused.
+  int parallel = 4;            // Downloads at once.
   int64_t max_file_bytes = int64_t{1} << 40;
   int attempts = 6;  // For each request, where trying again can help: cut connections, 429, 5xx.
   // A pause without bytes that counts as a cut connection.
