@@ -341,7 +341,9 @@ absl::Status DatasetBuilder::SubmitGroup() {
   }
   workers_->Submit(group);
   in_flight_.push_back(group);
-  return WriteFinished(2 * static_cast<size_t>(options_.threads) + 1);
+  // Enough for the threads to go on while a checkpoint waits for the disk.
+  const auto waiting = static_cast<size_t>(options_.checkpoint_tokens / static_cast<int64_t>(kPieceBytes));
+  return WriteFinished(std::max(2 * static_cast<size_t>(options_.threads) + 1, waiting));
 }
 
 // Writes what is ready, and waits until no more than so many are not.
