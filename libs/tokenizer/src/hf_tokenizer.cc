@@ -77,6 +77,7 @@ absl::StatusOr<int32_t> HfTokenizer::ReadMark(const JsonPlace& place) const {
     return place.Refuse("is not a token and its id");
   }
   BDH_ASSIGN_OR_RETURN(const int64_t id, place.At(1).Integer(0, vocab_size_ - 1));
+  if (SpellingFor(static_cast<int32_t>(id)) == nullptr) return place.At(1).Refuse("is the id of no token");
   return static_cast<int32_t>(id);
 }
 
@@ -98,6 +99,7 @@ absl::Status HfTokenizer::ReadTemplate(const JsonPlace& place) {
     if (ids.json().size() > kMaxMarks) return ids.Refuse("has too many ids");
     for (size_t k = 0; k < ids.json().size(); ++k) {
       BDH_ASSIGN_OR_RETURN(const int64_t id, ids.At(k).Integer(0, vocab_size_ - 1));
+      if (SpellingFor(static_cast<int32_t>(id)) == nullptr) return ids.At(k).Refuse("is the id of no token");
       (seen ? after : before).push_back(static_cast<int32_t>(id));
     }
   }
