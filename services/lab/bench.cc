@@ -22,6 +22,9 @@ using Json = nlohmann::ordered_json;
 using engine::BdhModel;
 using engine::DecodeState;
 
+// As bdh-inference keeps.
+constexpr int64_t kKeepBytes = int64_t{256} << 20;
+
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -120,7 +123,8 @@ absl::StatusOr<kernels::DType> DTypeOf(const std::string& name) {
 absl::StatusOr<std::shared_ptr<const BdhModel>> MakeModel(const BenchModel& weights,
                                                           const BenchOptions& options, int threads) {
   BDH_ASSIGN_OR_RETURN(const kernels::DType dtype, DTypeOf(options.dtype));
-  return BdhModel::Create(weights.config, weights.Tensors(), {.dtype = dtype, .threads = threads});
+  return BdhModel::Create(weights.config, weights.Tensors(),
+                          {.dtype = dtype, .threads = threads, .keep_bytes = kKeepBytes});
 }
 
 absl::StatusOr<Bench> Start(const BenchOptions& options) {

@@ -114,10 +114,27 @@ void GateDecode(benchmark::State& bench, const Kernels* kernels, DType dtype) {
   int64_t passed = 0;
   for (auto _ : bench) {
     passed = kernels->gate_decode(data.factors[0].key, kBlocks, data.x.data(), gate.matrix, decoder.matrix,
-                                  true, data.y.data());
+                                  data.y.data());
     benchmark::ClobberMemory();
   }
   Report(bench, (data.keys[0].count + passed) * kWidth);
+}
+
+void GateDecodeShared(benchmark::State& bench, const Kernels* kernels, DType dtype) {
+  const Weights gate(dtype, Layout::kRows, kNeurons, kWidth), decoder(dtype, Layout::kRows, kNeurons, kWidth);
+  Data data;
+  int64_t passed = 0;
+  for (auto _ : bench) {
+    std::vector<GateRow> rows;
+    for (int64_t t = 0; t < kTokens; ++t) {
+      rows.push_back({data.factors[t].key, data.x.data() + t * kWidth, data.y.data() + t * kWidth, 0});
+    }
+    kernels->gate_decode_shared(rows, kBlocks, gate.matrix, decoder.matrix);
+    passed = 0;
+    for (const GateRow& row : rows) passed += row.passed;
+    benchmark::ClobberMemory();
+  }
+  Report(bench, (kTokens * data.keys[0].count + passed) * kWidth);
 }
 
 void Phases(benchmark::State& bench, const Kernels* kernels, PhaseMode mode) {
@@ -142,6 +159,8 @@ void RegisterAll() {
             [=](benchmark::State& bench) { Product(bench, kernels, dtype, rows); });
       }
       add("gate_decode" + type, [=](benchmark::State& bench) { GateDecode(bench, kernels, dtype); });
+      add("gate_decode_shared" + type,
+          [=](benchmark::State& bench) { GateDecodeShared(bench, kernels, dtype); });
     }
     add("rho_read", [=](benchmark::State& bench) { RhoRead(bench, kernels); });
     add("rho_read_shared", [=](benchmark::State& bench) { RhoReadShared(bench, kernels); });

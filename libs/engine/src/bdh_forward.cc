@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cstring>
 
 namespace bdh::engine {
@@ -14,16 +13,18 @@ using kernels::PackedNeurons;
 
 // Columns of lm_head that one piece of work takes.
 constexpr int64_t kVocabularyPiece = 1024;
-// Blocks of neurons whose gate and decoder rows stay in the second-level cache while rows take turns.
-constexpr int64_t kTileBlocks = 8;
+// Neurons whose activations are worked on at once: whole panels.
+constexpr int64_t kActivated = 4 * kernels::kPanel;
+// Bytes of rho that stay in the second-level cache while tokens are folded into them and read them.
+constexpr int64_t kPartBytes = 256 << 10;
 
 // Up to kMaxTokens factors as the kernels want them.
 struct FactorList {
   std::array<Factor, kernels::kMaxTokens> factors;
   size_t count = 0;
 
-  FactorList(const LayerState& layer, const Segment& segment, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) factors[count++] = layer.tail[i]->View(segment);
+  FactorList(const LayerState& layer, const Segment& segment, const Part& part, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) factors[count++] = layer.tail[i]->View(segment, part);
   }
   std::span<const Factor> span() const { return {factors.data(), count}; }
 };
@@ -48,7 +49,7 @@ void Workspace::Place(const Geometry& geometry, int threads, Take take) {
   counts = static_cast<Counts*>(take(kRows * segments * static_cast<int64_t>(sizeof(Counts))));
   workers.resize(threads);
   for (Worker& worker : workers) {
-    worker.active = static_cast<float*>(take(kRows * segment * 4));
+    worker.active = static_cast<float*>(take(kRows * kActivated * 4));
     worker.keys = static_cast<float*>(take(kRows * segment * 4));
     worker.unpacked = static_cast<float*>(take(kRows * segment * 4));
     worker.values = static_cast<float*>(take(kRows * geometry.width * 4));
@@ -62,7 +63,7 @@ int64_t Workspace::Bytes(const Geometry& geometry, int threads) {
   const int64_t row = (2 + 2 * segments + geometry.config.n_head) * geometry.width * 4 + geometry.pairs * 8 +
                       geometry.keys * 4 + geometry.masks * 2 + geometry.vocabulary * 4 +
                       segments * static_cast<int64_t>(sizeof(Counts));
-  const int64_t worker_row = (3 * segment + geometry.width + kRows) * 4;
+  const int64_t worker_row = (2 * segment + kActivated + geometry.width + kRows) * 4;
   return kRows * (row + threads * worker_row) + (10 + 5 * threads) * 64;
 }
 
@@ -166,8 +167,8 @@ bool Forward::Prepare(Pass& pass, int layer) const {
       span.to = state.base.get();
       continue;
     }
-    auto fresh = Ref<DenseLayer>(new DenseLayer(geometry_.rho_bytes()));
-    if (fresh->memory.data() == nullptr) return false;
+    Ref<DenseLayer> fresh = span.state->NewLayer();
+    if (!fresh) return false;
     span.to = fresh.get();
     span.fresh = std::move(fresh);
   }
@@ -199,88 +200,119 @@ float* Forward::ReadPart(const Pass& pass, int64_t row, int64_t segment) const {
   return pass.work.read_parts + (row * segments + segment) * geometry_.width;
 }
 
+// Rho first, part by part, so that a part is near while all rows fold into it and read it; then the tails.
 void Forward::Read(const Pass& pass, int64_t index, Workspace::Worker& worker) const {
   const Segment& segment = geometry_.segments[index];
   Activate(pass, index, worker);
+  for (int64_t row = 0; row < pass.size(); ++row) {
+    std::fill_n(ReadPart(pass, row, index), geometry_.width, 0.0f);
+  }
+  const int64_t row_bytes = geometry_.width * kLanes * 4;
+  const int64_t part =
+      pass.size() == 1 ? segment.blocks : kernels::RoundUp(std::max<int64_t>(kPartBytes / row_bytes, 1), 4);
+  for (int64_t first = 0; first < segment.blocks; first += part) {
+    ReadBases(pass, index, {first, std::min(part, segment.blocks - first)});
+  }
+  for (int64_t row = 0; row < pass.size();) {
+    const Span& span = pass.span(row);
+    const int64_t base = grid_.BaseAt(pass.position(row));
+    int64_t end = row + 1;
+    while (end < span.first + span.count && grid_.BaseAt(pass.position(end)) == base) ++end;
+    ReadTail(pass, index, span, std::max(base, span.state->base_position()), row, end, worker);
+    row = end;
+  }
+}
+
+// Rows that read the same rho do so together; rho advances between them.
+void Forward::ReadBases(const Pass& pass, int64_t index, const Part& part) const {
+  const Segment& segment = geometry_.segments[index];
   std::array<Cursor, kRows> cursors;
   for (int64_t i = 0; i < pass.span_count; ++i) {
     cursors[i] = {pass.spans[i].layer->base.get(), pass.spans[i].state->base_position()};
   }
-  const auto fold_due = [&](int64_t row) {
-    return grid_.BaseAt(pass.position(row)) > cursors[pass.span_of_row[row]].position;
-  };
-  const auto base = [&](int64_t row) -> const DenseLayer* { return cursors[pass.span_of_row[row]].base; };
+  const auto cursor = [&](int64_t row) -> Cursor& { return cursors[pass.span_of_row[row]]; };
+  const auto fold_due = [&](int64_t row) { return grid_.BaseAt(pass.position(row)) > cursor(row).position; };
   for (int64_t begin = 0; begin < pass.size();) {
     if (fold_due(begin)) {
-      FoldUpTo(pass.span(begin), cursors[pass.span_of_row[begin]], grid_.BaseAt(pass.position(begin)),
-               segment);
+      FoldUpTo(pass.span(begin), cursor(begin), grid_.BaseAt(pass.position(begin)), segment, part);
     }
+    const DenseLayer* base = cursor(begin).base;
     int64_t end = begin + 1;
-    while (end < pass.size() && !fold_due(end) && base(end) == base(begin)) ++end;
-    for (int64_t row = begin; row < end; ++row) {
-      std::fill_n(ReadPart(pass, row, index), geometry_.width, 0.0f);
-    }
-    if (base(begin) != nullptr) {
-      ReadBase(pass, index, base(begin)->rows(segment, geometry_.width), begin, end);
-    }
-    for (int64_t row = begin; row < end;) {
-      const Span& span = pass.span(row);
-      const int64_t last = std::min(end, span.first + span.count);
-      ReadTail(pass, index, span, cursors[pass.span_of_row[row]].position, row, last, worker);
-      row = last;
+    while (end < pass.size() && !fold_due(end) && cursor(end).base == base) ++end;
+    if (base != nullptr) {
+      ReadBase(pass, index, part, base->rows(segment, part, geometry_.width), begin, end);
     }
     begin = end;
   }
 }
 
-// a = relu(x E) and its key, of all rows.
+// a = relu(x E) and its key, of all rows; a few panels at a time, so that a is near until its key is made.
 void Forward::Activate(const Pass& pass, int64_t index, Workspace::Worker& worker) const {
   const Segment& segment = geometry_.segments[index];
   const Workspace& work = pass.work;
-  const int64_t size = segment.blocks * kLanes, padded = segment.padded();
-  kernels_.product(work.x, pass.size(), geometry_.width, weights_.encoder(index), /*relu=*/true,
-                   worker.active, padded);
+  const int64_t size = segment.blocks * kLanes;
+  struct Packing {
+    float *active, *keys;
+    const FactorBlock* block;
+  };
+  std::array<Packing, kRows> packings;
   for (int64_t row = 0; row < pass.size(); ++row) {
-    const float* active = worker.active + row * padded;
-    Counts& counts = work.counts[row * static_cast<int64_t>(geometry_.segments.size()) + index];
-    counts.active =
-        kernels_.pack(active, segment.blocks, work.active_masks + row * geometry_.masks + segment.masks,
-                      work.active_values + row * geometry_.keys + segment.keys);
     const Span& span = pass.span(row);
-    const FactorBlock& block = *span.layer->tail[pass.position(row) - span.state->base_position()].get();
-    counts.keys =
-        kernels_.rope(active, work.turns + row * 2 * geometry_.pairs + segment.begin, segment.blocks,
-                      worker.keys + row * size, block.masks(segment), block.values(segment));
+    const FactorBlock* block = span.layer->tail[pass.position(row) - span.state->base_position()].get();
+    packings[row] = {work.active_values + row * geometry_.keys + segment.keys, block->values(segment), block};
+    work.counts[row * static_cast<int64_t>(geometry_.segments.size()) + index] = {};
+  }
+  for (int64_t neuron = 0; neuron < size; neuron += kActivated) {
+    const int64_t columns = std::min(kActivated, segment.padded() - neuron);
+    const int64_t blocks = std::min(kActivated, size - neuron) / kLanes, block = neuron / kLanes;
+    kernels_.product(work.x, pass.size(), geometry_.width, weights_.encoder(index).Columns(neuron, columns),
+                     /*relu=*/true, worker.active, kActivated);
+    for (int64_t row = 0; row < pass.size(); ++row) {
+      const float* active = worker.active + row * kActivated;
+      Packing& to = packings[row];
+      Counts& counts = work.counts[row * static_cast<int64_t>(geometry_.segments.size()) + index];
+      const int64_t found = kernels_.pack(
+          active, blocks, work.active_masks + row * geometry_.masks + segment.masks + block, to.active);
+      const int64_t keys =
+          kernels_.rope(active, work.turns + row * 2 * geometry_.pairs + segment.begin + neuron, blocks,
+                        worker.keys + row * size + neuron, to.block->masks(segment) + block, to.keys);
+      counts.active += found;
+      counts.keys += keys;
+      to.active += found;
+      to.keys += keys;
+    }
   }
 }
 
-// Brings a segment of rho to `position`.
-void Forward::FoldUpTo(const Span& span, Cursor& cursor, int64_t position, const Segment& segment) const {
+// Brings a part of rho to `position`.
+void Forward::FoldUpTo(const Span& span, Cursor& cursor, int64_t position, const Segment& segment,
+                       const Part& part) const {
   const int64_t first = span.state->base_position();
-  float* to = span.to->rows(segment, geometry_.width);
+  float* to = span.to->rows(segment, part, geometry_.width);
   while (cursor.position < position) {
     const int64_t end = std::min<int64_t>(position, cursor.position + kernels::kMaxTokens);
-    const FactorList factors(*span.layer, segment, cursor.position - first, end - first);
-    const float* from = cursor.base == nullptr ? nullptr : cursor.base->rows(segment, geometry_.width);
-    kernels_.fold(from, to, geometry_.width, factors.span(), segment.blocks);
+    const FactorList factors(*span.layer, segment, part, cursor.position - first, end - first);
+    const float* from = cursor.base == nullptr ? nullptr : cursor.base->rows(segment, part, geometry_.width);
+    kernels_.fold(from, to, geometry_.width, factors.span(), part.blocks);
     cursor = {span.to, end};
   }
 }
 
-void Forward::ReadBase(const Pass& pass, int64_t index, const float* rho, int64_t begin, int64_t end) const {
+void Forward::ReadBase(const Pass& pass, int64_t index, const Part& part, const float* rho, int64_t begin,
+                       int64_t end) const {
   const Segment& segment = geometry_.segments[index];
   const auto factor = [&](int64_t row) {
     const Span& span = pass.span(row);
-    return span.layer->tail[pass.position(row) - span.state->base_position()]->View(segment);
+    return span.layer->tail[pass.position(row) - span.state->base_position()]->View(segment, part);
   };
   if (end - begin == 1) {
-    kernels_.rho_read(rho, geometry_.width, factor(begin).key, segment.blocks, ReadPart(pass, begin, index));
+    kernels_.rho_read(rho, geometry_.width, factor(begin).key, part.blocks, ReadPart(pass, begin, index));
     return;
   }
   std::array<Factor, kRows> keys;
   for (int64_t row = begin; row < end; ++row) keys[row - begin] = factor(row);
-  kernels_.rho_read_shared(rho, geometry_.width, {keys.data(), static_cast<size_t>(end - begin)},
-                           segment.blocks, ReadPart(pass, begin, index),
+  kernels_.rho_read_shared(rho, geometry_.width, {keys.data(), static_cast<size_t>(end - begin)}, part.blocks,
+                           ReadPart(pass, begin, index),
                            static_cast<int64_t>(geometry_.segments.size()) * geometry_.width);
 }
 
@@ -293,7 +325,7 @@ void Forward::ReadTail(const Pass& pass, int64_t index, const Span& span, int64_
   const int64_t before = pass.position(begin) - span.state->base_position();
   const float* keys = worker.keys + begin * size;
   for (int64_t at = first; at < before; at += kRows) {
-    const FactorList factors(*span.layer, segment, at, std::min(before, at + kRows));
+    const FactorList factors(*span.layer, segment, {0, segment.blocks}, at, std::min(before, at + kRows));
     if (end - begin == 1) {
       kernels_.tail_read(keys, factors.span(), segment.blocks, width, ReadPart(pass, begin, index));
       continue;
@@ -341,26 +373,25 @@ void Forward::Write(const Pass& pass, int64_t index) const {
   const Workspace& work = pass.work;
   const auto segments = static_cast<int64_t>(geometry_.segments.size());
   const int64_t width = geometry_.width;
-  std::array<const float*, kRows> values;
+  std::array<kernels::GateRow, kRows> rows;
   for (int64_t row = 0; row < pass.size(); ++row) {
-    std::fill_n(work.written_parts + (row * segments + index) * width, width, 0.0f);
-    values[row] = work.active_values + row * geometry_.keys + segment.keys;
-    work.counts[row * segments + index].passed = 0;
+    rows[row] = {.a = {work.active_masks + row * geometry_.masks + segment.masks,
+                       work.active_values + row * geometry_.keys + segment.keys},
+                 .y = work.read + (row * geometry_.config.n_head + segment.head) * width,
+                 .written = work.written_parts + (row * segments + index) * width};
+    std::fill_n(rows[row].written, width, 0.0f);
   }
-  const int64_t step = pass.size() == 1 ? segment.blocks : kTileBlocks;
-  for (int64_t block = 0; block < segment.blocks; block += step) {
-    const int64_t blocks = std::min(step, segment.blocks - block);
-    const int64_t neuron = block * kLanes, neurons = std::min(blocks * kLanes, segment.neurons - neuron);
-    const auto gate = weights_.gate(index).Rows(neuron, neurons);
-    const auto decoder = weights_.decoder(index).Rows(neuron, neurons);
-    for (int64_t row = 0; row < pass.size(); ++row) {
-      const uint16_t* masks = work.active_masks + row * geometry_.masks + segment.masks + block;
-      work.counts[row * segments + index].passed += kernels_.gate_decode(
-          {masks, values[row]}, blocks, work.read + (row * geometry_.config.n_head + segment.head) * width,
-          gate, decoder, /*once=*/pass.size() == 1, work.written_parts + (row * segments + index) * width);
-      for (int64_t b = 0; b < blocks; ++b) values[row] += std::popcount(masks[b]);
-    }
+  const auto& gate = weights_.gate(index);
+  const auto& decoder = weights_.decoder(index);
+  if (pass.size() == 1) {
+    rows[0].passed =
+        kernels_.gate_decode(rows[0].a, segment.blocks, rows[0].y, gate, decoder, rows[0].written);
+  } else {
+    kernels_.gate_decode_shared({rows.data(), static_cast<size_t>(pass.size())}, segment.blocks, gate,
+                                decoder);
   }
+  for (int64_t row = 0; row < pass.size(); ++row)
+    work.counts[row * segments + index].passed = rows[row].passed;
 }
 
 void Forward::JoinWrites(const Pass& pass, int64_t row) const {

@@ -25,7 +25,7 @@ class Workspace {
   bool ok() const { return memory_.data() != nullptr; }
 
   struct Worker {
-    float* active;    // kRows activations of a segment.
+    float* active;    // kRows activations of some neurons.
     float* keys;      // kRows keys of a segment, with their zeros.
     float* unpacked;  // The same of earlier tokens.
     float* values;    // Their x.
@@ -76,8 +76,11 @@ class Forward {
   void Write(const Pass& pass, int64_t segment) const;
   void JoinWrites(const Pass& pass, int64_t row) const;
   void Activate(const Pass& pass, int64_t segment, Workspace::Worker& worker) const;
-  void FoldUpTo(const Span& span, Cursor& cursor, int64_t position, const Segment& segment) const;
-  void ReadBase(const Pass& pass, int64_t segment, const float* rho, int64_t begin, int64_t end) const;
+  void ReadBases(const Pass& pass, int64_t segment, const Part& part) const;
+  void FoldUpTo(const Span& span, Cursor& cursor, int64_t position, const Segment& segment,
+                const Part& part) const;
+  void ReadBase(const Pass& pass, int64_t segment, const Part& part, const float* rho, int64_t begin,
+                int64_t end) const;
   void ReadTail(const Pass& pass, int64_t segment, const Span& span, int64_t base_position, int64_t begin,
                 int64_t end, Workspace::Worker& worker) const;
   float* ReadPart(const Pass& pass, int64_t row, int64_t segment) const;

@@ -39,6 +39,10 @@ absl::StatusOr<BdhOptions> Complete(const spec::ModelConfig& config, BdhOptions 
     return absl::InvalidArgumentError(
         absl::StrFormat("threads is %d; want 1 to %d", options.threads, kMaxThreads));
   }
+  if (options.keep_bytes < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("keep_bytes is %d; want 0 or more", options.keep_bytes));
+  }
   if (options.dense_from == 0) options.dense_from = DefaultDenseFrom(config, options.grid);
   if (options.kernels == nullptr) options.kernels = &kernels::Best();
   return options;
@@ -72,7 +76,8 @@ BdhModelImpl::BdhModelImpl(const Geometry& geometry, BdhWeights weights, const B
       grid_{options.grid, options.dense_from},
       weights_(std::move(weights)),
       pool_(options.threads),
-      forward_(geometry_, weights_, grid_, *options_.kernels, options_.phases, pool_) {}
+      forward_(geometry_, weights_, grid_, *options_.kernels, options_.phases, pool_),
+      keeper_(options.keep_bytes) {}
 
 BdhModelImpl::~BdhModelImpl() {
   delete idle_.load();
@@ -240,7 +245,8 @@ absl::StatusOr<std::shared_ptr<const BdhModel>> BdhModel::Create(const spec::Mod
 
 int64_t BdhModel::WeightBytesFor(const spec::ModelConfig& config, const BdhOptions& options) {
   const Geometry geometry(config);
-  return BdhWeights::Bytes(geometry, options.dtype) + Workspace::Bytes(geometry, options.threads);
+  return BdhWeights::Bytes(geometry, options.dtype) + Workspace::Bytes(geometry, options.threads) +
+         options.keep_bytes;
 }
 
 }  // namespace bdh::engine

@@ -40,6 +40,7 @@ class BdhModelImpl final : public BdhModel {
 
   const Geometry& geometry() const { return geometry_; }
   const Grid& grid() const { return grid_; }
+  BufferKeeper& keeper() const { return keeper_; }
 
  private:
   class Borrowed;
@@ -59,6 +60,7 @@ class BdhModelImpl final : public BdhModel {
   const BdhWeights weights_;
   mutable WorkerPool pool_;
   const Forward forward_;
+  mutable BufferKeeper keeper_;
   mutable std::atomic<Workspace*> idle_{nullptr};  // Kept from the last call.
 };
 

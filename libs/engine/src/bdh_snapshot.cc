@@ -108,7 +108,7 @@ class SnapshotReader {
     BDH_RETURN_IF_ERROR(ReadTokens(*state));
     if (form_ != Name(StateForm::kTokens)) {
       state->base_position_ = base_position_;
-      for (LayerState& layer : state->layers_) BDH_RETURN_IF_ERROR(ReadLayer(layer));
+      for (LayerState& layer : state->layers_) BDH_RETURN_IF_ERROR(ReadLayer(*state, layer));
     }
     if (!left_.empty()) return absl::DataLossError("snapshot is damaged: its payload is too long");
     return state;
@@ -213,24 +213,25 @@ class SnapshotReader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadLayer(LayerState& layer) {
-    if (base_position_ > 0) BDH_RETURN_IF_ERROR(ReadRho(layer));
+  absl::Status ReadLayer(BdhState& state, LayerState& layer) {
+    if (base_position_ > 0) BDH_RETURN_IF_ERROR(ReadRho(state, layer));
     for (int64_t i = base_position_; i < position_; ++i) {
-      layer.tail.push_back(Ref<FactorBlock>(FactorBlock::New(model_.geometry())));
+      layer.tail.push_back(state.TakeBlock());
       if (!layer.tail.back()) return absl::ResourceExhaustedError("no memory for the state of a snapshot");
       BDH_RETURN_IF_ERROR(ReadFactor(*layer.tail.back().get()));
     }
     return absl::OkStatus();
   }
 
-  absl::Status ReadRho(LayerState& layer) {
+  absl::Status ReadRho(const BdhState& state, LayerState& layer) {
     const Geometry& geometry = model_.geometry();
-    layer.base = Ref<DenseLayer>(new DenseLayer(geometry.rho_bytes()));
+    layer.base = state.NewLayer();
+    if (!layer.base) return absl::ResourceExhaustedError("no memory for the state of a snapshot");
     float* rows = layer.base->memory.floats();
-    if (rows == nullptr) return absl::ResourceExhaustedError("no memory for the state of a snapshot");
     std::string bitmap((geometry.rows + 7) / 8, '\0');
     BDH_RETURN_IF_ERROR(Take(bitmap.data(), static_cast<int64_t>(bitmap.size())));
     for (int64_t row = 0; row < geometry.rows; ++row) {
+      std::fill_n(rows + row * geometry.width, geometry.width, 0.0f);
       if ((bitmap[row / 8] >> (row % 8) & 1) == 0) continue;
       BDH_RETURN_IF_ERROR(TakeFloats(rows + row * geometry.width, geometry.config.n_embd));
     }

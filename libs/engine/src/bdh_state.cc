@@ -1,7 +1,7 @@
 #include "bdh_state.h"
 
-#include <cstdlib>
-#include <new>
+#include <bit>
+#include <cstring>
 
 #include "absl/strings/str_format.h"
 #include "bdh_model_impl.h"
@@ -9,14 +9,16 @@
 
 namespace bdh::engine {
 
-FactorBlock* FactorBlock::New(const Geometry& geometry) {
-  auto* memory = static_cast<float*>(std::aligned_alloc(64, kernels::RoundUp(geometry.factor_bytes(), 64)));
-  if (memory == nullptr) return nullptr;
-  return new FactorBlock(memory, geometry.keys, geometry.width);
-}
-
-FactorBlock::~FactorBlock() {
-  std::free(memory_);
+kernels::Factor FactorBlock::View(const Segment& segment, const Part& part) const {
+  const uint16_t* mask = masks(segment);
+  const uint16_t* const first = mask + part.first;
+  const float* value = values(segment);
+  for (; mask < first; mask += 4) {
+    uint64_t four;
+    std::memcpy(&four, mask, sizeof(four));
+    value += std::popcount(four);
+  }
+  return {{first, value}, x()};
 }
 
 BdhState::BdhState(const BdhModelImpl& model, const Geometry& geometry, const Grid& grid)
@@ -87,15 +89,23 @@ void BdhState::Count(const Counts& counts, int64_t tokens) {
 }
 
 Ref<FactorBlock> BdhState::TakeBlock() {
-  if (spare_.empty()) return Ref<FactorBlock>(FactorBlock::New(geometry_));
+  if (spare_.empty()) {
+    Ref<FactorBlock> fresh(new FactorBlock(geometry_, model_.keeper()));
+    return fresh->has_memory() ? fresh : Ref<FactorBlock>();
+  }
   Ref<FactorBlock> block = std::move(spare_.back());
   spare_.pop_back();
   return block;
 }
 
+Ref<DenseLayer> BdhState::NewLayer() const {
+  Ref<DenseLayer> fresh(new DenseLayer(geometry_.rho_bytes(), model_.keeper()));
+  return fresh->memory.data() == nullptr ? Ref<DenseLayer>() : fresh;
+}
+
 void BdhState::Recycle(Ref<FactorBlock> block) {
-  // As many as the layers of a grid's step take turns with.
-  const auto most = static_cast<size_t>(kRows);
+  // As many as the layers of a grid's step need, so that decoding takes no new ones.
+  const auto most = static_cast<size_t>(geometry_.config.n_layer * grid_.step + kRows);
   if (spare_.size() < most && block.is_mine_alone()) spare_.push_back(std::move(block));
 }
 

@@ -28,28 +28,37 @@ struct Grid {
 // What one token wrote in one layer. Written once, then shared.
 class FactorBlock : public Counted {
  public:
-  // Null: no memory.
-  static FactorBlock* New(const Geometry& geometry);
-  ~FactorBlock();
+  FactorBlock(const Geometry& geometry, BufferKeeper& keeper)
+      : keeper_(keeper),
+        buffer_(keeper.Take(geometry.factor_bytes())),
+        keys_(geometry.keys),
+        width_(geometry.width) {}
+  ~FactorBlock() { keeper_.Give(std::move(buffer_)); }
 
-  float* values(const Segment& segment) const { return memory_ + segment.keys; }
+  bool has_memory() const { return buffer_.data() != nullptr; }
+  float* values(const Segment& segment) const { return buffer_.floats() + segment.keys; }
   uint16_t* masks(const Segment& segment) const {
-    return reinterpret_cast<uint16_t*>(memory_ + keys_ + width_) + segment.masks;
+    return reinterpret_cast<uint16_t*>(buffer_.floats() + keys_ + width_) + segment.masks;
   }
-  float* x() const { return memory_ + keys_; }
+  float* x() const { return buffer_.floats() + keys_; }
   kernels::Factor View(const Segment& segment) const { return {{masks(segment), values(segment)}, x()}; }
+  kernels::Factor View(const Segment& segment, const Part& part) const;
 
  private:
-  FactorBlock(float* memory, int64_t keys, int64_t width) : memory_(memory), keys_(keys), width_(width) {}
-  float* memory_;
-  int64_t keys_, width_;
+  BufferKeeper& keeper_;
+  Buffer buffer_;
+  const int64_t keys_, width_;
 };
 
 // rho of one layer: one row a neuron, segment after segment. Changed only while one state holds it.
 struct DenseLayer : Counted {
-  explicit DenseLayer(int64_t bytes) : memory(bytes) {}
-  float* rows(const Segment& segment, int64_t width) const { return memory.floats() + segment.row * width; }
-  Buffer memory;
+  DenseLayer(int64_t bytes, BufferKeeper& buffers) : keeper(buffers), memory(buffers.Take(bytes)) {}
+  ~DenseLayer() { keeper.Give(std::move(memory)); }
+  float* rows(const Segment& segment, const Part& part, int64_t width) const {
+    return memory.floats() + (segment.row + part.first * kernels::kLanes) * width;
+  }
+  BufferKeeper& keeper;
+  Buffer memory;  // Holds anything at first.
 };
 
 struct LayerState {
@@ -89,6 +98,8 @@ class BdhState final : public DecodeState {
   void TruncateTokens(int64_t count) { tokens_.resize(count); }
   // A block to fill: one that nobody needs any more, or a new one. Null: no memory.
   Ref<FactorBlock> TakeBlock();
+  // Room for a rho. Null: no memory.
+  Ref<DenseLayer> NewLayer() const;
   // Drops the first `count` tokens of a layer's tail, which rho holds now.
   void DropTail(LayerState& layer, int64_t count);
   void set_base_position(int64_t position) { base_position_ = position; }

@@ -32,9 +32,12 @@ std::vector<int32_t> Text() {
 
 std::shared_ptr<const BdhModel> Model(int threads, const kernels::Kernels* kernels = nullptr) {
   static const Weights weights(kConfig);
-  const auto model =
-      BdhModel::Create(kConfig, weights.Named(),
-                       {.grid = kGrid, .dense_from = kDenseFrom, .threads = threads, .kernels = kernels});
+  const auto model = BdhModel::Create(kConfig, weights.Named(),
+                                      {.grid = kGrid,
+                                       .dense_from = kDenseFrom,
+                                       .threads = threads,
+                                       .keep_bytes = 4 << 20,
+                                       .kernels = kernels});
   EXPECT_TRUE(model.ok()) << model.status();
   return *model;
 }
@@ -85,6 +88,14 @@ struct Way {
 
 const Way kWays[] = {
     {"cold", Fed},
+    {"in_used_memory",
+     [](const BdhModel& model, int64_t tokens) {
+       {
+         const StatePtr other = Fed(model, 0);
+         BDH_EXPECT_OK(model.Prefill(*other, std::vector<int32_t>(kLength, 11), {}, {}));
+       }
+       return Fed(model, tokens);
+     }},
     {"prefix_hit",
      [](const BdhModel& model, int64_t tokens) {
        const StatePtr prefix = Fed(model, tokens / 2);

@@ -28,6 +28,11 @@ struct Segment {
   int64_t padded() const { return kernels::RoundUp(neurons, kernels::kPanel); }
 };
 
+// Some blocks of a segment; `first` is a multiple of 4.
+struct Part {
+  int64_t first, blocks;
+};
+
 struct Geometry {
   explicit Geometry(const spec::ModelConfig& model)
       : config(model), width(kernels::RoundUp(model.n_embd, kernels::kLanes)) {

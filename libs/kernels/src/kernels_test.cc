@@ -190,7 +190,7 @@ TEST_P(KernelsTest, RhoIsReadAndFoldedInOneOrderAloneAndTogether) {
         kernels_.fold(rho.data(), rho.data(), width, tokens.factors, blocks);
         twin_.fold(rho_twin.data(), rho_twin.data(), width, tokens.factors, blocks);
         ASSERT_TRUE(SameBits(rho, rho_twin)) << width << " " << blocks << " " << count;
-        std::vector<float> copy(rho.size(), 5.0f), anew(rho.size()), anew_twin(rho.size());
+        std::vector<float> copy(rho.size(), 5.0f), anew(rho.size(), 6.0f), anew_twin(rho.size(), 7.0f);
         kernels_.fold(before.data(), copy.data(), width, tokens.factors, blocks);
         EXPECT_TRUE(SameBits(copy, rho_twin)) << "into another place";
         kernels_.fold(nullptr, anew.data(), width, tokens.factors, blocks);
@@ -236,21 +236,36 @@ TEST_P(KernelsTest, TheTailIsReadWithTheSameBitsPackedOrDense) {
   }
 }
 
-TEST_P(KernelsTest, GateAndDecoderAgree) {
+TEST_P(KernelsTest, GateAndDecoderAgreeAloneAndTogether) {
   for (const DType dtype : {DType::kF32, DType::kBf16}) {
     for (const int64_t width : kWidths) {
-      for (const int64_t blocks : {1, 2, 7}) {
+      for (const int64_t blocks : {1, 2, 7, 17}) {
         const int64_t neurons = blocks * kLanes;
         const Owned gate(Random(neurons * width, 3), neurons, width, dtype, Layout::kRows);
         const Owned decoder(Random(neurons * width, 4), neurons, width, dtype, Layout::kRows);
-        const Packed a = PackedOf(RandomActive(neurons, 1));
-        const auto y = Random(width, 2);
-        auto written = Random(width, 5), twin = written;
-        EXPECT_EQ(
-            kernels_.gate_decode(a.view(), blocks, y.data(), gate.matrix, decoder.matrix, blocks == 2,
-                                 written.data()),
-            twin_.gate_decode(a.view(), blocks, y.data(), gate.matrix, decoder.matrix, false, twin.data()));
-        ASSERT_TRUE(SameBits(written, twin)) << width << " " << blocks;
+        for (const int64_t count : {1, 5, 64}) {
+          if (count > 5 && width > 96) continue;
+          const auto y = Random(count * width, 2);
+          auto written = Random(count * width, 5), twin = written, shared = written;
+          std::vector<Packed> active;
+          std::vector<GateRow> rows;
+          for (int64_t t = 0; t < count; ++t) active.push_back(PackedOf(RandomActive(neurons, 10 + t)));
+          for (int64_t t = 0; t < count; ++t) {
+            rows.push_back({active[t].view(), y.data() + t * width, shared.data() + t * width, 3});
+          }
+          kernels_.gate_decode_shared(rows, blocks, gate.matrix, decoder.matrix);
+          for (int64_t t = 0; t < count; ++t) {
+            const PackedNeurons a = active[t].view();
+            const int64_t passed = twin_.gate_decode(a, blocks, y.data() + t * width, gate.matrix,
+                                                     decoder.matrix, twin.data() + t * width);
+            EXPECT_EQ(kernels_.gate_decode(a, blocks, y.data() + t * width, gate.matrix, decoder.matrix,
+                                           written.data() + t * width),
+                      passed);
+            EXPECT_EQ(rows[t].passed, 3 + passed);
+          }
+          ASSERT_TRUE(SameBits(written, twin)) << width << " " << blocks << " " << count;
+          ASSERT_TRUE(SameBits(shared, twin)) << width << " " << blocks << " " << count;
+        }
       }
     }
   }
@@ -346,9 +361,9 @@ TEST(Definition, GateAndDecoderAreTheirSumsInDouble) {
   std::vector<float> written(kWidth, 0.5f);
   std::vector<double> expected(kWidth, 0.5);
   const Packed packed = PackedOf(a);
-  Scalar().gate_decode(
-      packed.view(), 4, y.data(), Owned(gate, kNeurons, kWidth, DType::kF32, Layout::kRows).matrix,
-      Owned(decoder, kNeurons, kWidth, DType::kF32, Layout::kRows).matrix, false, written.data());
+  Scalar().gate_decode(packed.view(), 4, y.data(),
+                       Owned(gate, kNeurons, kWidth, DType::kF32, Layout::kRows).matrix,
+                       Owned(decoder, kNeurons, kWidth, DType::kF32, Layout::kRows).matrix, written.data());
   for (int64_t n = 0; n < kNeurons; ++n) {
     double sum = 0;
     for (int64_t i = 0; i < kWidth; ++i) sum += double{y[i]} * gate[n * kWidth + i];

@@ -170,6 +170,7 @@ struct Loops {
 
   static void Fold(const float* from, float* to, int64_t width, std::span<const Factor> factors,
                    int64_t blocks) {
+    if (from == nullptr) std::fill_n(to, blocks * kLanes * width, 0.0f);
     if (from != nullptr && from != to) std::copy_n(from, blocks * kLanes * width, to);
     for (const Factor& factor : factors) {
       ForEach(factor.key, blocks, [&](int64_t neuron, float value) {
@@ -219,7 +220,7 @@ struct Loops {
   }
 
   static int64_t GateDecode(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
-                            const WeightMatrix& decoder, bool /*once*/, float* written) {
+                            const WeightMatrix& decoder, float* written) {
     BDH_CHECK(gate.layout == Layout::kRows && decoder.layout == Layout::kRows);
     BDH_CHECK(gate.columns == decoder.columns);
     const int64_t width = gate.columns;
@@ -235,6 +236,11 @@ struct Loops {
       }
     });
     return count;
+  }
+
+  static void GateDecodeShared(std::span<GateRow> rows, int64_t blocks, const WeightMatrix& gate,
+                               const WeightMatrix& decoder) {
+    for (GateRow& row : rows) row.passed += GateDecode(row.a, blocks, row.y, gate, decoder, row.written);
   }
 
   static constexpr Kernels kTable = {
@@ -255,6 +261,7 @@ struct Loops {
       .weighted_rows = WeightedRows,
       .unpack = Unpack,
       .gate_decode = GateDecode,
+      .gate_decode_shared = GateDecodeShared,
   };
 };
 

@@ -338,7 +338,7 @@ int64_t Rope(const float* a, const float* turns, int64_t blocks, float* dense, u
 HWY_INLINE void UnpackBlock(uint32_t mask, const float* values, float* dense) {
 #if HWY_TARGET <= HWY_AVX3
   const D d;
-  const __m512 packed = _mm512_maskz_loadu_ps((1u << std::popcount(mask)) - 1, values);
+  const __m512 packed = _mm512_loadu_ps(values);  // Slack lies behind the last ones.
   hn::StoreU(V{_mm512_maskz_expand_ps(static_cast<__mmask16>(mask), packed)}, d, dense);
 #else
   for (int v = 0; v < kPerBlock; ++v) hn::StoreU(hn::Zero(D()), D(), dense + v * kN);
@@ -432,15 +432,38 @@ struct KeyBlock {
 
   template <class Masks, class Cursors>
   HWY_INLINE void Fill(int64_t count, const Masks& masks, Cursors& values, int64_t block) {
-    uint64_t all[kLanes / 2] = {};
-    for (int64_t t = 0; t < count; ++t) {
-      const uint32_t mask = masks[t][block];
-      UnpackBlock(mask, values[t], keys[t]);
-      values[t] += std::popcount(mask);
+    std::fill_n(tokens, kLanes / 2, 0);
+    for (int64_t first = 0; first < count; first += 8) {
+      uint64_t pairs_of_tokens = 0;
+      for (int64_t t = first; t < std::min(first + 8, count); ++t) {
+        const uint32_t mask = masks[t][block];
+        UnpackBlock(mask, values[t], keys[t]);
+        values[t] += std::popcount(mask);
+        pairs_of_tokens |= PairBits(mask) << 8 * (t - first);
+      }
+      const uint64_t tokens_of_pairs = Transpose(pairs_of_tokens);
       BDH_UNROLL
-      for (int p = 0; p < kLanes / 2; ++p) all[p] |= uint64_t{mask >> (2 * p) & 1} << t;
+      for (int p = 0; p < kLanes / 2; ++p) tokens[p] |= (tokens_of_pairs >> 8 * p & 0xff) << first;
     }
-    std::copy_n(all, kLanes / 2, tokens);
+  }
+
+ private:
+  // The even bits of a mask, whose odd ones are the same.
+  static HWY_INLINE uint64_t PairBits(uint64_t mask) {
+    mask &= 0x5555;
+    mask = (mask | mask >> 1) & 0x3333;
+    mask = (mask | mask >> 2) & 0x0f0f;
+    return (mask | mask >> 4) & 0x00ff;
+  }
+
+  // Bit i of byte j becomes bit j of byte i.
+  static HWY_INLINE uint64_t Transpose(uint64_t bits) {
+    uint64_t swapped = (bits ^ bits >> 7) & 0x00aa00aa00aa00aa;
+    bits ^= swapped ^ swapped << 7;
+    swapped = (bits ^ bits >> 14) & 0x0000cccc0000cccc;
+    bits ^= swapped ^ swapped << 14;
+    swapped = (bits ^ bits >> 28) & 0x00000000f0f0f0f0;
+    return bits ^ swapped ^ swapped << 28;
   }
 };
 
@@ -532,6 +555,7 @@ void Fold(const float* from, float* to, int64_t width, std::span<const Factor> f
       const int64_t at = (b * kLanes + 2 * pair) * width;
       const float* source = from == nullptr ? nullptr : from + at;
       if (block.tokens[pair] == 0) {
+        if (from == nullptr) std::fill_n(to + at, 2 * width, 0.0f);
         if (from != nullptr && from != to) std::copy_n(source, 2 * width, to + at);
         continue;
       }
@@ -658,55 +682,74 @@ void WeightedRows(const float* weights, int64_t count, const float* x, int64_t x
 
 // ---- gate and decoder ----
 
-// Neurons worked on at once: their gate rows, then the decoder rows of those that stay.
-constexpr int kBatch = 32;
+// Neurons worked on at once: those of one token's next few blocks, or what stays of a tile of them.
 struct Neurons {
-  int32_t index[kBatch + kLanes] = {};
-  float value[kBatch + kLanes] = {};
+  static constexpr int kMost = 128;
+  int32_t index[kMost + kLanes];
+  float value[kMost + kLanes];
   int count = 0;
+
+  // Appends those of `block`; `values` moves on. Writes whole vectors, which there is room for.
+  HWY_INLINE void Append(uint32_t mask, int64_t block, const float*& values) {
+    const hn::RebindToSigned<D> di;
+    for (int v = 0; v < kPerBlock; ++v) {
+      const uint8_t bits[8] = {static_cast<uint8_t>(mask >> (v * kN) & (kN < 8 ? (1 << kN) - 1 : 0xff)),
+                               static_cast<uint8_t>(mask >> (v * kN) >> 8)};
+      const auto lanes = hn::LoadMaskBits(di, bits);
+      const auto first = static_cast<int32_t>(block * kLanes + v * kN);
+      hn::StoreU(hn::Compress(hn::Iota(di, first), lanes), di, index + count);
+      hn::StoreU(hn::LoadU(D(), values), D(), value + count);
+      const int found = std::popcount(bits[0]) + (kN > 8 ? std::popcount(bits[1]) : 0);
+      count += found;
+      values += found;
+    }
+  }
 };
 
 // y . row of four rows.
 template <class W>
-HWY_INLINE hn::Vec<D4> FourDots(const float* y, const typename W::T* const (&rows)[4], int64_t width) {
+HWY_INLINE hn::Vec<D4> FourDots(const float* y, const typename W::T* rows, const int32_t* index,
+                                int64_t width) {
   const D d;
-  V a[kPerBlock], b[kPerBlock], c[kPerBlock], e[kPerBlock];
-  ZeroLanes(a), ZeroLanes(b), ZeroLanes(c), ZeroLanes(e);
+  V sums[4][kPerBlock];
+  const typename W::T* row[4];
+  BDH_UNROLL
+  for (int r = 0; r < 4; ++r) {
+    ZeroLanes(sums[r]);
+    row[r] = rows + index[r] * width;
+  }
   for (int64_t i = 0; i < width; i += kLanes) {
     BDH_UNROLL
     for (int v = 0; v < kPerBlock; ++v) {
       const int64_t at = i + v * kN;
       const V input = hn::LoadU(d, y + at);
-      a[v] = hn::MulAdd(input, W::Load(rows[0] + at), a[v]);
-      b[v] = hn::MulAdd(input, W::Load(rows[1] + at), b[v]);
-      c[v] = hn::MulAdd(input, W::Load(rows[2] + at), c[v]);
-      e[v] = hn::MulAdd(input, W::Load(rows[3] + at), e[v]);
+      BDH_UNROLL
+      for (int r = 0; r < 4; ++r) sums[r][v] = hn::MulAdd(input, W::Load(row[r] + at), sums[r][v]);
     }
   }
-  return AddFourByFour(ToFour(a), ToFour(b), ToFour(c), ToFour(e));
+  return AddFourByFour(ToFour(sums[0]), ToFour(sums[1]), ToFour(sums[2]), ToFour(sums[3]));
 }
 
-// What stays of `active`: p = a relu(y . gate row), where it is positive.
-template <class W>
-HWY_INLINE void Gate(const float* y, const WeightMatrix& gate, bool once, Neurons& active, Neurons& passed) {
+// Appends to `passed` what stays of `active`: p = a relu(y . gate row), where it is positive.
+template <class W, class Ahead>
+HWY_INLINE void Gate(const float* y, const WeightMatrix& gate, Neurons& active, Neurons& passed,
+                     Ahead ahead) {
   const D4 d;
+  const hn::RebindToSigned<D4> di;
   const int64_t width = gate.columns;
   const auto* rows = static_cast<const typename W::T*>(gate.data);
-  const auto row = [&](int i) HWY_ATTR { return rows + active.index[std::min(i, active.count - 1)] * width; };
-  passed.count = 0;
+  // The last four may be fewer: rows that are there stand in, and what they give is left out.
+  hn::StoreU(hn::Zero(di), di, active.index + active.count);
   for (int i = 0; i < active.count; i += 4) {
-    const typename W::T* const four[4] = {row(i), row(i + 1), row(i + 2), row(i + 3)};
-    for (int ahead = i + 8; once && ahead < i + 12; ++ahead) {
-      PrefetchRow(row(ahead), width * static_cast<int64_t>(sizeof(typename W::T)));
-    }
-    const auto gates = hn::Max(FourDots<W>(y, four, width), hn::Zero(d));
-    HWY_ALIGN float products[4];
-    hn::Store(hn::Mul(hn::LoadU(d, active.value + i), gates), d, products);
-    for (int j = 0; j < 4 && i + j < active.count; ++j) {
-      passed.index[passed.count] = active.index[i + j];
-      passed.value[passed.count] = products[j];
-      passed.count += products[j] > 0.0f;
-    }
+    ahead(i);
+    const auto gates = hn::Max(FourDots<W>(y, rows, active.index + i, width), hn::Zero(d));
+    const auto products = hn::Mul(hn::LoadU(d, active.value + i), gates);
+    const auto there = hn::FirstN(d, static_cast<size_t>(active.count - i));
+    const auto stays = hn::And(there, hn::Gt(products, hn::Zero(d)));
+    hn::StoreU(hn::Compress(products, stays), d, passed.value + passed.count);
+    hn::StoreU(hn::Compress(hn::LoadU(di, active.index + i), hn::RebindMask(di, stays)), di,
+               passed.index + passed.count);
+    passed.count += static_cast<int>(hn::CountTrue(d, stays));
   }
 }
 
@@ -735,20 +778,31 @@ HWY_INLINE void Decode(const WeightMatrix& decoder, const Neurons& passed, float
   });
 }
 
+// For one token the weights are in no cache and will not soon be used again: rows are asked for ahead.
 template <class W>
 int64_t GateDecodeOf(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
-                     const WeightMatrix& decoder, bool once, float* written) {
+                     const WeightMatrix& decoder, float* written) {
+  constexpr int kBatch = 32;
+  constexpr auto kSize = static_cast<int64_t>(sizeof(typename W::T));
+  const int64_t width = gate.columns;
   Neurons active, buffers[2];
   Neurons *passed = &buffers[0], *before = &buffers[1];
   const float* values = a.values;
   int64_t count = 0;
+  const auto* gate_rows = static_cast<const typename W::T*>(gate.data);
   const auto* decoder_rows = static_cast<const typename W::T*>(decoder.data);
+  const auto fetch_gates = [&](int i) HWY_ATTR {
+    const int end = std::min(i + 12, active.count);
+    for (int next = i + 8; next < end; ++next) {
+      PrefetchRow(gate_rows + active.index[next] * width, width * kSize);
+    }
+  };
   // Decoder rows are asked for as soon as it is known which, and used a batch later.
   const auto work = [&]() HWY_ATTR {
-    Gate<W>(y, gate, once, active, *passed);
-    for (int i = 0; once && i < passed->count; ++i) {
-      PrefetchRow(decoder_rows + passed->index[i] * decoder.columns,
-                  decoder.columns * static_cast<int64_t>(sizeof(typename W::T)));
+    passed->count = 0;
+    Gate<W>(y, gate, active, *passed, fetch_gates);
+    for (int i = 0; i < passed->count; ++i) {
+      PrefetchRow(decoder_rows + passed->index[i] * width, width * kSize);
     }
     Decode<W>(decoder, *before, written);
     count += passed->count;
@@ -756,10 +810,7 @@ int64_t GateDecodeOf(PackedNeurons a, int64_t blocks, const float* y, const Weig
     active.count = 0;
   };
   for (int64_t block = 0; block < blocks; ++block) {
-    for (uint32_t mask = a.masks[block]; mask != 0; mask &= mask - 1) {
-      active.index[active.count] = static_cast<int32_t>(block * kLanes + std::countr_zero(mask));
-      active.value[active.count++] = *values++;
-    }
+    active.Append(a.masks[block], block, values);
     if (active.count >= kBatch) work();
   }
   if (active.count > 0) work();
@@ -768,12 +819,76 @@ int64_t GateDecodeOf(PackedNeurons a, int64_t blocks, const float* y, const Weig
 }
 
 int64_t GateDecode(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
-                   const WeightMatrix& decoder, bool once, float* written) {
+                   const WeightMatrix& decoder, float* written) {
   BDH_CHECK(gate.layout == Layout::kRows && decoder.layout == Layout::kRows);
   BDH_CHECK(gate.columns == decoder.columns && gate.dtype == decoder.dtype);
   return WithType(gate.dtype, [&](auto type) HWY_ATTR {
-    return GateDecodeOf<decltype(type)>(a, blocks, y, gate, decoder, once, written);
+    return GateDecodeOf<decltype(type)>(a, blocks, y, gate, decoder, written);
   });
+}
+
+// Asks for a stretch of memory a little at a time, for the second-level cache.
+class Prefetcher {
+ public:
+  HWY_INLINE void Add(const char* begin, int64_t bytes, int64_t turns) {
+    next_ = begin;
+    end_ = begin + bytes;
+    each_ = RoundUp((bytes + turns - 1) / turns, 64);
+  }
+  HWY_INLINE void Turn() {
+    const char* until = std::min(next_ + each_, end_);
+    for (; next_ < until; next_ += 64) __builtin_prefetch(next_, 0, 2);
+  }
+
+ private:
+  const char* next_ = nullptr;
+  const char* end_ = nullptr;
+  int64_t each_ = 0;
+};
+
+// Gate rows of a few blocks stay in the first-level cache while the tokens take turns; decoder rows of a tile
+// in the second-level one; those of the next tile are on their way.
+template <class W>
+void GateDecodeSharedOf(std::span<GateRow> rows, int64_t blocks, const WeightMatrix& gate,
+                        const WeightMatrix& decoder) {
+  constexpr int64_t kTileBlocks = Neurons::kMost / kLanes;
+  const int64_t row_bytes = gate.columns * static_cast<int64_t>(sizeof(typename W::T));
+  const int64_t near = std::clamp<int64_t>((32 << 10) / (row_bytes * kLanes), 1, kTileBlocks);
+  const auto turns = static_cast<int64_t>(rows.size()) * ((kTileBlocks + near - 1) / near);
+  Neurons passed[kMaxTokens];
+  const float* values[kMaxTokens];
+  for (size_t t = 0; t < rows.size(); ++t) values[t] = rows[t].a.values;
+  for (int64_t first = 0; first < blocks; first += kTileBlocks) {
+    const int64_t end = std::min(blocks, first + kTileBlocks);
+    const int64_t left = std::min((blocks - end) * kLanes, int64_t{Neurons::kMost}) * row_bytes;
+    Prefetcher next_gate, next_decoder;
+    next_gate.Add(static_cast<const char*>(gate.data) + end * kLanes * row_bytes, left, turns);
+    next_decoder.Add(static_cast<const char*>(decoder.data) + end * kLanes * row_bytes, left, turns);
+    for (size_t t = 0; t < rows.size(); ++t) passed[t].count = 0;
+    for (int64_t some = first; some < end; some += near) {
+      for (size_t t = 0; t < rows.size(); ++t) {
+        Neurons active;
+        for (int64_t block = some; block < std::min(end, some + near); ++block) {
+          active.Append(rows[t].a.masks[block], block, values[t]);
+        }
+        Gate<W>(rows[t].y, gate, active, passed[t], [](int) {});
+        next_gate.Turn();
+        next_decoder.Turn();
+      }
+    }
+    for (size_t t = 0; t < rows.size(); ++t) {
+      Decode<W>(decoder, passed[t], rows[t].written);
+      rows[t].passed += passed[t].count;
+    }
+  }
+}
+
+void GateDecodeShared(std::span<GateRow> rows, int64_t blocks, const WeightMatrix& gate,
+                      const WeightMatrix& decoder) {
+  BDH_CHECK(gate.layout == Layout::kRows && decoder.layout == Layout::kRows && rows.size() <= kMaxTokens);
+  BDH_CHECK(gate.columns == decoder.columns && gate.dtype == decoder.dtype);
+  WithType(gate.dtype,
+           [&](auto type) HWY_ATTR { GateDecodeSharedOf<decltype(type)>(rows, blocks, gate, decoder); });
 }
 
 const Kernels* Table() {
@@ -795,6 +910,7 @@ const Kernels* Table() {
       .weighted_rows = WeightedRows,
       .unpack = Unpack,
       .gate_decode = GateDecode,
+      .gate_decode_shared = GateDecodeShared,
   };
   return &kTable;
 }

@@ -35,6 +35,8 @@ struct BdhOptions {
   int grid = 32;           // Tokens between two lines, up to 64.
   int64_t dense_from = 0;  // The first position that reads rho, a multiple of grid. 0: what costs least.
   int threads = 1;         // That work on one call together.
+  // Memory of states that are gone which is kept for the next ones: the system need not clear it again.
+  int64_t keep_bytes = 0;
   const kernels::Kernels* kernels = nullptr;  // Null: the fastest.
 };
 
@@ -82,7 +84,7 @@ class BdhModel : public DecodeModel {
                                                                 std::span<const NamedTensor> tensors,
                                                                 const BdhOptions& options = {});
 
-  // Memory of the weights and what one call works in, known before there is a model.
+  // Memory of the weights, of what one call works in and of what is kept, known before there is a model.
   static int64_t WeightBytesFor(const spec::ModelConfig& config, const BdhOptions& options = {});
 
   virtual const spec::ModelConfig& config() const = 0;

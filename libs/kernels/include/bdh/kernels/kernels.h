@@ -19,7 +19,7 @@
 namespace bdh::kernels {
 
 inline constexpr float kLayerNormEps = 1e-5f;
-// Tokens that one call of `fold` or `rho_read_shared` takes.
+// Tokens that one call of `fold`, `rho_read_shared` or `gate_decode_shared` takes.
 inline constexpr int kMaxTokens = 64;
 // Room that packed values need behind the last one.
 inline constexpr int64_t kPackSlack = kLanes;
@@ -41,6 +41,14 @@ struct PackedNeurons {
 struct Factor {
   PackedNeurons key;
   const float* x = nullptr;
+};
+
+// One token's share of gate_decode_shared: what it brings, and where its results are added.
+struct GateRow {
+  PackedNeurons a;
+  const float* y = nullptr;
+  float* written = nullptr;
+  int64_t passed = 0;
 };
 
 struct Kernels {
@@ -79,8 +87,7 @@ struct Kernels {
   void (*rho_read_shared)(const float* rho, int64_t width, std::span<const Factor> keys, int64_t blocks,
                           float* y, int64_t y_stride);
 
-  // to = from + sum over tokens of key x^T, in the order given. `from` may be `to`, or null for zeros, and
-  // then `to` is zero. Rows that no key touches are copied if `from` is another.
+  // to = from + sum over tokens of key x^T, in the order given. `from` may be `to`, or null for zeros.
   void (*fold)(const float* from, float* to, int64_t width, std::span<const Factor> factors, int64_t blocks);
 
   // y += sum over factors, in order, of (dense . key) x.
@@ -99,10 +106,13 @@ struct Kernels {
   void (*unpack)(PackedNeurons packed, int64_t blocks, float* dense);
 
   // For every neuron n of `a` in ascending order: p = a_n relu(y . gate[n]); where p > 0, written += p
-  // decoder[n]. Returns how many those are. `once` says that the weights are not in a cache and will not soon
-  // be used again; it changes no bit.
+  // decoder[n]. Returns how many those are.
   int64_t (*gate_decode)(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
-                         const WeightMatrix& decoder, bool once, float* written);
+                         const WeightMatrix& decoder, float* written);
+
+  // The same for up to kMaxTokens tokens, which share each row of the weights while it is in a near cache.
+  void (*gate_decode_shared)(std::span<GateRow> rows, int64_t blocks, const WeightMatrix& gate,
+                             const WeightMatrix& decoder);
 };
 
 // The plain loops; and those of a machine that cannot multiply and add with one rounding.
