@@ -6,6 +6,7 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "bdh/base/version.h"
+#include "bdh/config/model_config.h"
 #include "bdh/spec/shape.h"
 #include "services/bdhctl/client/checkpoint_io.h"
 
@@ -25,16 +26,6 @@ pretrained::TrainingRecord Record(const v1::Checkpoint& checkpoint) {
   return record;
 }
 
-void FillModel(const spec::ModelConfig& config, v1::ModelConfig& model) {
-  model.set_architecture("bdh");
-  model.set_n_layer(config.n_layer);
-  model.set_n_embd(config.n_embd);
-  model.set_n_head(config.n_head);
-  model.set_mlp_internal_dim_multiplier(config.mlp_internal_dim_multiplier);
-  model.set_vocab_size(config.vocab_size);
-  model.set_dropout(config.dropout);
-}
-
 void FillRecord(const pretrained::TrainingRecord& record, v1::Checkpoint& checkpoint) {
   checkpoint.set_config_yaml(record.config_yaml);
   checkpoint.set_step(record.step);
@@ -50,15 +41,9 @@ void FillRecord(const pretrained::TrainingRecord& record, v1::Checkpoint& checkp
 }  // namespace
 
 absl::StatusOr<pretrained::Description> Describe(const v1::Checkpoint& checkpoint) {
-  const v1::ModelConfig& model = checkpoint.model();
   const pretrained::Description description{
       .title = checkpoint.name(),
-      .config = {.n_layer = model.n_layer(),
-                 .n_embd = model.n_embd(),
-                 .n_head = model.n_head(),
-                 .mlp_internal_dim_multiplier = model.mlp_internal_dim_multiplier(),
-                 .vocab_size = model.vocab_size(),
-                 .dropout = model.dropout()},
+      .config = config::ToSpec(checkpoint.model()),
       .tokenizer = checkpoint.tokenizer().empty() ? "byte" : checkpoint.tokenizer(),
       .record = Record(checkpoint)};
   BDH_RETURN_IF_ERROR(
@@ -82,7 +67,7 @@ v1::Checkpoint ToCheckpoint(const pretrained::PretrainedModel& model) {
     tensor.add_shape(static_cast<int64_t>(file.bytes.size()));
     tensor.set_size_bytes(static_cast<int64_t>(file.bytes.size()));
   }
-  FillModel(model.config(), *checkpoint.mutable_model());
+  *checkpoint.mutable_model() = config::ToProto(model.config());
   FillRecord(model.record(), checkpoint);
   checkpoint.set_tokenizer(model.tokenizer());
   checkpoint.set_software_version(Version());

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "bdh/base/cores.h"
 #include "bdh/base/file.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
@@ -24,11 +24,6 @@ constexpr absl::Duration kSlowReader = absl::Milliseconds(500);
 
 constexpr int64_t kBatchMessageBytes = int64_t{4} << 20;
 constexpr int64_t kMessageHeadroom = 4096;  // For the fields around the tokens.
-
-int ThreadsOf(const Server::Options& options) {
-  return options.threads > 0 ? options.threads
-                             : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-}
 
 SourceLimits LimitsOf(const Server::Options& options) {
   SourceLimits limits = {.hub = options.hub,
@@ -49,7 +44,7 @@ absl::Status Server::OpenStores(const Options& options, Server& server) {
                        corpus::DatasetStore::Open({.folder = options.data_dir,
                                                    .shard_tokens = options.shard_tokens,
                                                    .max_dataset_bytes = options.max_dataset_bytes,
-                                                   .threads = ThreadsOf(options),
+                                                   .threads = ThreadCount(options.threads),
                                                    .find_tokenizer = [&server](std::string_view name) {
                                                      return server.library_->Find(name);
                                                    }}));

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "bdh/base/address.h"
+#include "bdh/base/cores.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "services/gateway/http_connection.h"
@@ -170,9 +171,8 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(Options options) {
   impl->port = impl->acceptor.local_endpoint().port();
   impl->address = absl::StrFormat("%s:%d", checked.address.substr(0, checked.address.rfind(':')), impl->port);
   impl->Accept();
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  const int threads = checked.threads > 0 ? checked.threads : cores;
-  for (int i = 0; i < threads; ++i) impl->threads.emplace_back([raw = impl.get()] { raw->context.run(); });
+  for (int i = 0; i < ThreadCount(checked.threads); ++i)
+    impl->threads.emplace_back([raw = impl.get()] { raw->context.run(); });
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 

@@ -4,32 +4,18 @@
 #include <vector>
 
 #include "bdh/base/status_macros.h"
+#include "bdh/config/model_config.h"
 #include "bdh/pretrained/pretrained.h"
 
 namespace bdh::inference {
-namespace {
-
-void Describe(const spec::ModelConfig& config, const std::string& path, v1::Checkpoint& header) {
-  header.set_name(path);
-  v1::ModelConfig& model = *header.mutable_model();
-  model.set_architecture("bdh");
-  model.set_n_layer(config.n_layer);
-  model.set_n_embd(config.n_embd);
-  model.set_n_head(config.n_head);
-  model.set_mlp_internal_dim_multiplier(config.mlp_internal_dim_multiplier);
-  model.set_vocab_size(config.vocab_size);
-  model.set_dropout(config.dropout);
-}
-
-}  // namespace
-
 absl::StatusOr<std::shared_ptr<LoadedModel>> LoadFiles(const std::string& path, engine::MemoryBudget& memory,
                                                        const engine::BdhOptions& options,
                                                        const std::function<bool()>& cancelled,
                                                        v1::Checkpoint& header) {
   BDH_ASSIGN_OR_RETURN(const auto files, pretrained::LoadPretrained(path));
   const spec::ModelConfig& config = files.config();
-  Describe(config, path, header);
+  header.set_name(path);
+  *header.mutable_model() = config::ToProto(config);
   auto loaded = std::make_shared<LoadedModel>();
   BDH_ASSIGN_OR_RETURN(loaded->memory, memory.Reserve(engine::BdhModel::WeightBytesFor(config, options),
                                                       "the model's weights"));

@@ -1,10 +1,10 @@
 #include "services/inference/server.h"
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "bdh/base/cores.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "services/inference/decode_metrics.h"
@@ -19,8 +19,15 @@ constexpr char kName[] = "bdh-inference";
 // For handlers to see that their generation was cancelled.
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(2);
 
-int Threads(int wanted) {
-  return wanted > 0 ? wanted : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+// Of a state that ended, for the next one.
+constexpr int64_t kKeepBytes = int64_t{256} << 20;
+
+engine::BdhOptions EngineOptions(const Server::Options& options) {
+  return {.dtype = options.weight_dtype,
+          .phases = options.phases,
+          .grid = options.grid,
+          .threads = ThreadCount(options.threads),
+          .keep_bytes = std::min(kKeepBytes, options.max_memory_bytes / 16)};
 }
 
 }  // namespace
@@ -32,7 +39,7 @@ Server::Server(const Options& options)
              options.listen.max_message_bytes),
       decode_metrics_(std::make_unique<DecodeMetrics>(metrics_)),
       loader_(std::make_unique<ModelLoader>(store_, memory_, options.max_context_tokens,
-                                            engine::BdhOptions{.threads = Threads(options.threads)})) {}
+                                            EngineOptions(options))) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   // Beside admitted and waiting generations, so that a full house still answers what is asked.
@@ -84,15 +91,19 @@ void Server::Drain(absl::Duration timeout) {
 
 Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credentials& credentials) {
   const v1::InferenceConfig& mine = config.inference();
-  return {.listen = mesh::ListenOptionsFromConfig(config.mesh(), mine, credentials),
-          .data_dir = mine.data_dir(),
-          .store_address = config.mesh().checkpoint_store(),
-          .models = {mine.models().begin(), mine.models().end()},
-          .threads = mine.threads(),
-          .max_active = mine.max_active(),
-          .max_queue = mine.max_queue(),
-          .max_context_tokens = mine.max_context_tokens(),
-          .max_memory_bytes = mine.max_memory_bytes()};
+  return {
+      .listen = mesh::ListenOptionsFromConfig(config.mesh(), mine, credentials),
+      .data_dir = mine.data_dir(),
+      .store_address = config.mesh().checkpoint_store(),
+      .models = {mine.models().begin(), mine.models().end()},
+      .threads = mine.threads(),
+      .weight_dtype = mine.weight_dtype() == "bf16" ? kernels::DType::kBf16 : kernels::DType::kF32,
+      .phases = mine.phases() == "precise" ? kernels::PhaseMode::kPrecise : kernels::PhaseMode::kReference,
+      .grid = mine.grid(),
+      .max_active = mine.max_active(),
+      .max_queue = mine.max_queue(),
+      .max_context_tokens = mine.max_context_tokens(),
+      .max_memory_bytes = mine.max_memory_bytes()};
 }
 
 }  // namespace bdh::inference

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "bdh/engine/bdh_model.h"
 #include "bdh/engine/memory_budget.h"
 #include "bdh/engine/scheduler.h"
 #include "bdh/mesh/daemon.h"
@@ -33,6 +34,9 @@ class Server : public mesh::Daemon {
     std::string store_address = "";        // gRPC target of bdh-checkpoint-store.
     std::vector<std::string> models = {};  // References to load at start.
     int threads = 0;                       // That decode. 0: one a core.
+    kernels::DType weight_dtype = kernels::DType::kF32;
+    kernels::PhaseMode phases = kernels::PhaseMode::kReference;
+    int grid = 32;  // Tokens between two advances of a dense state.
     int max_active = 8;
     int max_queue = 64;
     int max_context_tokens = 32768;

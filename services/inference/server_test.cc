@@ -136,6 +136,32 @@ TEST_F(InferenceTest, AModelSaysWhatItIs) {
   EXPECT_THAT(ModelIds(), ElementsAre("best"));
 }
 
+TEST_F(InferenceTest, TheConfigurationSaysHowAModelIsKept) {
+  v1::Config config;
+  config.mutable_inference()->set_weight_dtype("bf16");
+  config.mutable_inference()->set_phases("precise");
+  config.mutable_inference()->set_grid(16);
+  const Server::Options read = OptionsFromConfig(config, {});
+  EXPECT_EQ(read.weight_dtype, kernels::DType::kBf16);
+  EXPECT_EQ(read.phases, kernels::PhaseMode::kPrecise);
+  EXPECT_EQ(read.grid, 16);
+
+  BDH_ASSERT_OK(Put(Golden("golden")));
+  BDH_ASSERT_OK_AND_ASSIGN(const v1::Model plain, Load("runs/golden/steps/1", "tiny"));
+  StartInference([&](Server::Options& options) {
+    options.weight_dtype = read.weight_dtype;
+    options.phases = read.phases;
+    options.grid = read.grid;
+  });
+  BDH_ASSERT_OK_AND_ASSIGN(const v1::Model narrow, Load("runs/golden/steps/1", "tiny"));
+  EXPECT_LT(narrow.weight_bytes(), plain.weight_bytes());
+  // Rounded weights are another model, which all the same says almost what the reference says.
+  const auto golden = GoldenTokens();
+  const Answer answer = Generate(Request("tiny", 4));
+  BDH_ASSERT_OK(answer.status);
+  EXPECT_EQ(answer.tokens, std::vector<int32_t>(golden.begin() + 8, golden.begin() + 12));
+}
+
 TEST_F(InferenceTest, ASeedGivesTheSameAnswerAgainAndIsReportedWhenDrawn) {
   LoadGolden();
   v1::GenerateRequest request = Request("tiny", 40);

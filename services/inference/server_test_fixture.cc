@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "absl/strings/str_format.h"
+#include "bdh/config/model_config.h"
 #include "bdh/spec/model_config_json.h"
 #include "bdh/tensorfile/safetensors.h"
 #include "bdh/v1/mesh.grpc.pb.h"
@@ -18,18 +19,6 @@ tensorfile::SafetensorsFile GoldenFile() {
   auto file = tensorfile::SafetensorsFile::Open(BDH_SOURCE_DIR "/tests/golden/tiny.safetensors");
   EXPECT_TRUE(file.ok()) << file.status();
   return *std::move(file);
-}
-
-v1::ModelConfig ToProto(const spec::ModelConfig& config) {
-  v1::ModelConfig model;
-  model.set_architecture("bdh");
-  model.set_n_layer(config.n_layer);
-  model.set_n_embd(config.n_embd);
-  model.set_n_head(config.n_head);
-  model.set_mlp_internal_dim_multiplier(config.mlp_internal_dim_multiplier);
-  model.set_vocab_size(config.vocab_size);
-  model.set_dropout(config.dropout);
-  return model;
 }
 
 }  // namespace
@@ -121,7 +110,7 @@ TestCheckpoint InferenceFixture::Golden(const std::string& run) const {
   checkpoint.header.set_name(absl::StrFormat("runs/%s/steps/1", run));
   checkpoint.header.set_step(1);
   checkpoint.header.set_tokenizer("byte");
-  *checkpoint.header.mutable_model() = ToProto(*config);
+  *checkpoint.header.mutable_model() = config::ToProto(*config);
   for (const auto& weight : spec::Weights(*config)) {
     checkpoint.Add(weight.name, weight.shape, std::string(*file.Bytes("weight." + weight.name)));
   }

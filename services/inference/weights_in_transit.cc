@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
+#include "bdh/config/model_config.h"
 #include "bdh/spec/shape.h"
 #include "services/inference/tokenizer_in_transit.h"
 
@@ -64,12 +65,7 @@ absl::StatusOr<spec::ModelConfig> ConfigOf(const v1::Checkpoint& checkpoint) {
         absl::StrFormat("checkpoint %s is of architecture '%s'; this release decodes bdh", checkpoint.name(),
                         model.architecture()));
   }
-  const spec::ModelConfig config = {.n_layer = model.n_layer(),
-                                    .n_embd = model.n_embd(),
-                                    .n_head = model.n_head(),
-                                    .mlp_internal_dim_multiplier = model.mlp_internal_dim_multiplier(),
-                                    .vocab_size = model.vocab_size(),
-                                    .dropout = model.dropout()};
+  const spec::ModelConfig config = config::ToSpec(model);
   BDH_RETURN_IF_ERROR(spec::Validate(config));
   return config;
 }

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "bdh/base/cores.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/engine/bdh_model.h"
 
@@ -27,10 +28,6 @@ constexpr int64_t kKeepBytes = int64_t{256} << 20;
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-int Threads(const BenchOptions& options) {
-  return options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
 }
 
 std::string ShapeName(const spec::ModelConfig& config) {
@@ -134,7 +131,7 @@ absl::StatusOr<Bench> Start(const BenchOptions& options) {
   } else {
     BDH_ASSIGN_OR_RETURN(bench.weights, ModelOfFile(options.weights));
   }
-  bench.threads = Threads(options);
+  bench.threads = ThreadCount(options.threads);
   BDH_ASSIGN_OR_RETURN(bench.model, MakeModel(bench.weights, options, bench.threads));
   return bench;
 }
@@ -170,62 +167,87 @@ absl::StatusOr<double> TimeSteps(const BdhModel& model, const States& states, in
   return SecondsSince(start) / static_cast<double>(steps);
 }
 
-struct DecodeTimes {
+// What is measured at one context, and the best of all rounds.
+struct DecodePoint {
+  int64_t context;
+  States states;
   double step = std::numeric_limits<double>::infinity();
-  double one_by_one = std::numeric_limits<double>::infinity();
-  double oracle = std::numeric_limits<double>::infinity();
+  double one_by_one = step;
+  double oracle = step;
   double bandwidth = 0;
 };
 
-absl::StatusOr<Json> DecodeRow(const Bench& bench, const BenchOptions& options, States& states,
-                               const Oracle& oracle, int64_t context) {
-  const BdhModel& model = *bench.model;
-  for (auto& state : states) BDH_RETURN_IF_ERROR(MoveTo(bench, *state, context));
-  const bool asks_oracle = oracle && options.batch == 1 && context <= options.oracle_up_to;
-  DecodeTimes times;
-  for (int round = 0; round < options.rounds; ++round) {
-    times.bandwidth = std::max(times.bandwidth, BandwidthGbS(bench.threads));
-    States forks;
-    for (const auto& state : states) {
-      BDH_ASSIGN_OR_RETURN(auto fork, state->Fork());
-      forks.push_back(std::move(fork));
-    }
-    // A session that shares its rho copies it at the first line of the grid; that is the fork's price, not
-    // the step's.
-    if (context >= model.options().dense_from) {
-      BDH_RETURN_IF_ERROR(TimeSteps(model, forks, model.options().grid).status());
-    }
-    BDH_ASSIGN_OR_RETURN(const double step, TimeSteps(model, forks, options.tokens));
-    times.step = std::min(times.step, step);
-    if (options.batch > 1) {
-      double alone = 0;
-      for (auto& fork : forks) {
-        States one;
-        one.push_back(std::move(fork));
-        BDH_ASSIGN_OR_RETURN(const double seconds, TimeSteps(model, one, model.options().grid));
-        alone += seconds;
-      }
-      times.one_by_one = std::min(times.one_by_one, alone);
-    }
-    // The reference draws the next token from a pass over all of them, the new one included.
-    if (asks_oracle && (round == 0 || times.oracle < 2)) {
-      times.oracle = std::min(times.oracle, oracle(bench.Tokens(context)));
-    }
+absl::StatusOr<States> Forks(const States& states) {
+  States forks;
+  for (const auto& state : states) {
+    BDH_ASSIGN_OR_RETURN(auto fork, state->Fork());
+    forks.push_back(std::move(fork));
   }
-  const engine::Density density = model.DensityOf(*states[0]);
-  const Traffic traffic = TrafficOf(model, density, context);
-  const double batch = static_cast<double>(states.size());
+  return forks;
+}
+
+// States at every context; a text is read once, and left behind where it passes a context.
+absl::StatusOr<std::vector<DecodePoint>> PointsOf(const Bench& bench, const BenchOptions& options) {
+  States walkers;
+  for (int i = 0; i < options.batch; ++i) {
+    BDH_ASSIGN_OR_RETURN(auto state, bench.model->NewState());
+    walkers.push_back(std::move(state));
+  }
+  std::vector<DecodePoint> points;
+  for (const int64_t context : options.contexts) {
+    for (auto& walker : walkers) BDH_RETURN_IF_ERROR(MoveTo(bench, *walker, context));
+    BDH_ASSIGN_OR_RETURN(States states, Forks(walkers));
+    points.push_back({.context = context, .states = std::move(states)});
+  }
+  return points;
+}
+
+absl::Status MeasureDecode(const Bench& bench, const BenchOptions& options, const Oracle& oracle,
+                           bool is_first_round, DecodePoint& point) {
+  const BdhModel& model = *bench.model;
+  point.bandwidth = std::max(point.bandwidth, BandwidthGbS(bench.threads));
+  BDH_ASSIGN_OR_RETURN(States forks, Forks(point.states));
+  // A session that shares its rho copies it at the first line of the grid; that is the fork's price, not
+  // the step's.
+  if (point.context >= model.options().dense_from) {
+    BDH_RETURN_IF_ERROR(TimeSteps(model, forks, model.options().grid).status());
+  }
+  BDH_ASSIGN_OR_RETURN(const double step, TimeSteps(model, forks, options.tokens));
+  point.step = std::min(point.step, step);
+  if (options.batch > 1) {
+    double alone = 0;
+    for (auto& fork : forks) {
+      States one;
+      one.push_back(std::move(fork));
+      BDH_ASSIGN_OR_RETURN(const double seconds, TimeSteps(model, one, model.options().grid));
+      alone += seconds;
+    }
+    point.one_by_one = std::min(point.one_by_one, alone);
+  }
+  // The reference draws the next token from a pass over all of them, the new one included.
+  if (oracle && point.context <= options.oracle_up_to && (is_first_round || point.oracle < 2)) {
+    point.oracle = std::min(point.oracle, oracle(bench.Tokens(point.context)));
+  }
+  return absl::OkStatus();
+}
+
+Json DecodeRow(const Bench& bench, const BenchOptions& options, const DecodePoint& point) {
+  const BdhModel& model = *bench.model;
+  const engine::Density density = model.DensityOf(*point.states[0]);
+  const Traffic traffic = TrafficOf(model, density, point.context);
+  const double batch = static_cast<double>(point.states.size());
   const double bytes = traffic.shared / batch + traffic.own;
-  Json row = RowHead(model, options, context, bench.threads);
-  row["batch"] = states.size();
-  row["tok_s"] = batch / times.step;
-  row["ms_per_token"] = 1e3 * times.step / batch;
+  const bool asked_oracle = std::isfinite(point.oracle);
+  Json row = RowHead(model, options, point.context, bench.threads);
+  row["batch"] = point.states.size();
+  row["tok_s"] = batch / point.step;
+  row["ms_per_token"] = 1e3 * point.step / batch;
   row["bytes_per_token"] = std::llround(bytes);
-  row["measured_bandwidth_gb_s"] = times.bandwidth;
-  row["roofline_fraction"] = bytes / (times.bandwidth * 1e9) / (times.step / batch);
-  row["oracle_tok_s"] = asks_oracle ? Json(1 / times.oracle) : Json();
-  row["ratio"] = asks_oracle ? Json(times.oracle / times.step) : Json();
-  if (options.batch > 1) row["one_by_one_tok_s"] = batch / times.one_by_one;
+  row["measured_bandwidth_gb_s"] = point.bandwidth;
+  row["roofline_fraction"] = bytes / (point.bandwidth * 1e9) / (point.step / batch);
+  row["oracle_tok_s"] = asked_oracle ? Json(1 / point.oracle) : Json();
+  row["ratio"] = asked_oracle ? Json(point.oracle / point.step) : Json();
+  if (options.batch > 1) row["one_by_one_tok_s"] = batch / point.one_by_one;
   row["density_x"] = density.active;
   row["density_pair"] = density.pairs;
   row["density_p"] = density.passed;
@@ -234,20 +256,19 @@ absl::StatusOr<Json> DecodeRow(const Bench& bench, const BenchOptions& options, 
 
 }  // namespace
 
+// Contexts take turns within a round, so that what else the machine does in the meantime touches all alike.
 absl::StatusOr<Rows> BenchDecode(const BenchOptions& options, const MakeOracle& make_oracle) {
   BDH_ASSIGN_OR_RETURN(const Bench bench, Start(options));
   const Oracle oracle =
       make_oracle && options.batch == 1 ? make_oracle(bench.weights, bench.threads) : Oracle();
-  States states;
-  for (int i = 0; i < options.batch; ++i) {
-    BDH_ASSIGN_OR_RETURN(auto state, bench.model->NewState());
-    states.push_back(std::move(state));
+  BDH_ASSIGN_OR_RETURN(std::vector<DecodePoint> points, PointsOf(bench, options));
+  for (int round = 0; round < options.rounds; ++round) {
+    for (DecodePoint& point : points) {
+      BDH_RETURN_IF_ERROR(MeasureDecode(bench, options, oracle, round == 0, point));
+    }
   }
   Rows rows;
-  for (const int64_t context : options.contexts) {
-    BDH_ASSIGN_OR_RETURN(Json row, DecodeRow(bench, options, states, oracle, context));
-    rows.push_back(std::move(row));
-  }
+  for (const DecodePoint& point : points) rows.push_back(DecodeRow(bench, options, point));
   return rows;
 }
 

@@ -5,6 +5,7 @@
 #include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
 #include "bdh/config/config.h"
+#include "bdh/config/model_config.h"
 #include "bdh/training/machine.h"
 
 namespace bdh::trainer_worker {
@@ -40,15 +41,6 @@ std::string Bytes(double bytes) {
 }
 
 }  // namespace
-
-spec::ModelConfig ToSpec(const v1::ModelConfig& model) {
-  return {.n_layer = model.n_layer(),
-          .n_embd = model.n_embd(),
-          .n_head = model.n_head(),
-          .mlp_internal_dim_multiplier = model.mlp_internal_dim_multiplier(),
-          .vocab_size = model.vocab_size(),
-          .dropout = model.dropout()};
-}
 
 training::Options ToOptions(const v1::TrainConfig& train, int threads) {
   return {.max_steps = train.max_steps(),
@@ -133,12 +125,12 @@ absl::Status FitToDataset(const v1::Dataset& dataset, const v1::TrainConfig& tra
                         "smaller block, or train.eval_interval: 0 for no validation",
                         train.block_size(), dataset.name(), dataset.validation_tokens()));
   }
-  return WithPrefix("model: ", spec::Validate(ToSpec(model)));
+  return WithPrefix("model: ", spec::Validate(config::ToSpec(model)));
 }
 
 absl::Status CheckMemory(const v1::ModelConfig& model, const v1::TrainConfig& train,
                          int64_t max_model_bytes) {
-  const training::MemoryEstimate need = training::EstimateMemory(ToSpec(model), ToOptions(train, 0));
+  const training::MemoryEstimate need = training::EstimateMemory(config::ToSpec(model), ToOptions(train, 0));
   if (need.model_bytes > static_cast<double>(max_model_bytes)) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "this model needs %s for weights, gradients and optimiser state, and trainer_worker.max_model_bytes "

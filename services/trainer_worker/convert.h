@@ -15,7 +15,6 @@ namespace bdh::trainer_worker {
 // Tensors of a checkpoint that hold the files of its tokenizer: no part of what a trainer restores.
 inline constexpr char kTokenizerPrefix[] = "tokenizer/";
 
-spec::ModelConfig ToSpec(const v1::ModelConfig& model);
 training::Options ToOptions(const v1::TrainConfig& train, int threads);
 v1::Progress ToProto(const training::Progress& progress);
 v1::TensorInfo ToProto(const training::Tensor& tensor);

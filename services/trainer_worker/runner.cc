@@ -9,6 +9,7 @@
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
+#include "bdh/config/model_config.h"
 #include "bdh/telemetry/trace.h"
 #include "bdh/training/machine.h"
 #include "bdh/v1/tokenizers.grpc.pb.h"
@@ -257,7 +258,7 @@ absl::StatusOr<std::unique_ptr<training::Trainer>> Runner::Prepare(const v1::Run
                                                                    StoreClient& reader, RunSession& session,
                                                                    std::stop_token stop) {
   const auto create = [&] {
-    return training::Trainer::Create(ToSpec(run.model()), ToOptions(run.train(), options_.threads));
+    return training::Trainer::Create(config::ToSpec(run.model()), ToOptions(run.train(), options_.threads));
   };
   if (start == Start::kFresh) return create();
   if (start == Start::kAfterRestart) BDH_RETURN_IF_ERROR(WaitForDataLoader(run, stop));

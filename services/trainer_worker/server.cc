@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "bdh/base/cores.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/training/machine.h"
@@ -18,7 +19,7 @@ constexpr char kName[] = "bdh-trainer-worker";
 
 void LogMachine(int threads) {
   const training::Blas blas = training::LoadedBlas();
-  BDH_LOG(INFO) << "math threads=" << (threads > 0 ? threads : training::AvailableCores())
+  BDH_LOG(INFO) << "math threads=" << ThreadCount(threads)
                 << " blas=" << (blas.library.empty() ? "in LibTorch" : blas.library);
   if (const std::string warning = training::BlasWarning(blas); !warning.empty()) BDH_LOG(WARNING) << warning;
 }

@@ -13,6 +13,7 @@
 #include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
 #include "bdh/config/config.h"
+#include "bdh/config/model_config.h"
 #include "bdh/v1/data_loader.grpc.pb.h"
 #include "services/trainer_worker/convert.h"
 
@@ -123,7 +124,7 @@ absl::StatusOr<v1::Run> Trainer::Start(const v1::StartRunRequest& request) {
   BDH_ASSIGN_OR_RETURN(Runner::Reservation place, runner_.Reserve(run.name()));
   BDH_RETURN_IF_ERROR(FitToDataLoader(run, resume));
   BDH_RETURN_IF_ERROR(CheckMemory(run.model(), run.train(), options_.max_model_bytes));
-  run.set_parameter_count(spec::ParameterCount(ToSpec(run.model())));
+  run.set_parameter_count(spec::ParameterCount(config::ToSpec(run.model())));
   run.set_state(v1::Run::STATE_STARTING);
   run.mutable_progress()->set_max_steps(run.train().max_steps());
   if (!resume) BDH_RETURN_IF_ERROR(CheckStoreHasNone(run.name()));

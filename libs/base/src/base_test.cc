@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "bdh/base/address.h"
+#include "bdh/base/cores.h"
 #include "bdh/base/file.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_util.h"
@@ -15,6 +16,12 @@
 
 namespace bdh {
 namespace {
+
+TEST(Cores, AThreadCountOfZeroIsOneACore) {
+  EXPECT_GE(AvailableCores(), 1);
+  EXPECT_EQ(ThreadCount(0), AvailableCores());
+  EXPECT_EQ(ThreadCount(3), 3);
+}
 
 TEST(Text, BytesCountsAndDurationsReadLikeAPersonWouldWriteThem) {
   EXPECT_EQ(FormatBytes(0), "0 B");

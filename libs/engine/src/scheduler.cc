@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "bdh/base/cores.h"
 #include "bdh/base/exceptions.h"
 #include "bdh/base/log.h"
 #include "bdh/base/mutex.h"
@@ -116,9 +117,7 @@ class GenerationImpl final : public Generation {
 };
 
 SchedulerImpl::SchedulerImpl(const Options& options)
-    : options_(options),
-      thread_count_(options.threads > 0 ? options.threads
-                                        : std::max(1u, std::thread::hardware_concurrency())) {
+    : options_(options), thread_count_(ThreadCount(options.threads)) {
   for (size_t i = 0; i < thread_count_; ++i) threads_.emplace_back([this] { Work(); });
 }
 

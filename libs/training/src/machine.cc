@@ -2,12 +2,10 @@
 
 #include <dlfcn.h>
 #include <malloc.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <climits>
-#include <cmath>
 #include <cstdlib>
 #include <fstream>
 
@@ -24,20 +22,6 @@ std::string FileOf(void* symbol) {
   if (symbol == nullptr || dladdr(symbol, &info) == 0 || info.dli_fname == nullptr) return "";
   char resolved[PATH_MAX];
   return realpath(info.dli_fname, resolved) != nullptr ? resolved : info.dli_fname;
-}
-
-int AffinityCores() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN)));
-}
-
-// Of a container limited by control groups v2: "200000 100000" is two processors, "max ..." no limit.
-int QuotaCores() {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  double quota = 0, period = 0;
-  if (!(file >> quota >> period) || quota <= 0 || period <= 0) return INT_MAX;
-  return std::max(1, static_cast<int>(std::ceil(quota / period)));
 }
 
 // A step frees as much as it allocates. One arena, without mappings of its own for big blocks: the next step
@@ -95,10 +79,6 @@ std::string BlasWarning(const Blas& blas) {
   return "matrices are multiplied by the reference BLAS (" + blas.library +
          "), which is some thirty times slower than OpenBLAS: install "
          "OpenBLAS (Debian: libopenblas0-pthread) and restart";
-}
-
-int AvailableCores() {
-  return std::min(AffinityCores(), QuotaCores());
 }
 
 double AvailableMemoryBytes() {

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "absl/strings/str_format.h"
+#include "bdh/base/cores.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/training/machine.h"
 
@@ -78,7 +79,7 @@ double LearningRate(const Options& options, int64_t step) {
 }
 
 int ThreadCount(const Options& options) {
-  return options.threads > 0 ? options.threads : AvailableCores();
+  return bdh::ThreadCount(options.threads);
 }
 
 int WorkerCount(const spec::ModelConfig& model, const Options& options) {

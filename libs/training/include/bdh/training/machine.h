@@ -1,4 +1,4 @@
-// What this machine gives to training: processors, memory, and the BLAS under LibTorch. No torch here.
+// What this machine gives to training: memory, and the BLAS under LibTorch. No torch here.
 //
 // Debian's LibTorch multiplies matrices with whatever libblas.so.3 is installed. OpenBLAS brings threads of
 // its own, which LibTorch does not know and cannot set; the reference BLAS is some thirty times slower.
@@ -24,9 +24,6 @@ BlasKind KindOfBlas(const std::filesystem::path& library);
 
 // What to tell the operator about it: a sentence, or "" when it is a good one.
 std::string BlasWarning(const Blas& blas);
-
-// Processors this process may use: its affinity and its container's quota, at least 1.
-int AvailableCores();
 
 // Memory this process may use: the machine's, or less in a container with a limit.
 double AvailableMemoryBytes();
