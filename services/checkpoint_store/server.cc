@@ -20,6 +20,12 @@ namespace {
 constexpr char kName[] = "bdh-checkpoint-store";
 constexpr absl::Duration kChores = absl::Seconds(15);
 
+store::Store::Compression CompressionOf(std::string_view name) {
+  if (name == "zstd") return store::Store::Compression::kZstd;
+  if (name == "delta") return store::Store::Compression::kDelta;
+  return store::Store::Compression::kNone;  // The configuration allows no other name.
+}
+
 }  // namespace
 
 // What happens by itself: what has expired goes, gauges of what nobody counts as it changes.
@@ -61,7 +67,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                                            .chunk_bytes = options.chunk_bytes,
                                            .max_uploads = options.max_uploads,
                                            .max_checkpoint_bytes = options.max_checkpoint_bytes,
-                                           .min_free_bytes = options.min_free_bytes}));
+                                           .min_free_bytes = options.min_free_bytes,
+                                           .compression = options.compression,
+                                           .pack_bytes = options.pack_bytes}));
   server->gate_ = std::make_unique<mesh::Gate>(kName, options.listen, server->metrics_);
   BDH_ASSIGN_OR_RETURN(server->coordination_,
                        store::Coordination::Open({.folder = options.data_dir + "/coordination"}));
@@ -124,7 +132,10 @@ Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credenti
           .max_uploads = mine.max_uploads(),
           .max_checkpoint_bytes = mine.max_checkpoint_bytes(),
           .max_snapshot_bytes = mine.max_snapshot_bytes(),
-          .snapshot_quota_bytes = mine.snapshot_quota_bytes()};
+          .snapshot_quota_bytes = mine.snapshot_quota_bytes(),
+          .min_free_bytes = mine.min_free_bytes(),
+          .compression = CompressionOf(mine.compression()),
+          .pack_bytes = mine.pack_bytes()};
 }
 
 }  // namespace bdh::checkpoint_store

@@ -40,6 +40,8 @@ class Server : public mesh::Daemon {
     int64_t max_snapshot_bytes = int64_t{8} << 30;
     int64_t snapshot_quota_bytes = int64_t{64} << 30;  // Of one tenant.
     int64_t min_free_bytes = 64 << 20;                 // Uploads are refused while the disk has less.
+    store::Store::Compression compression = store::Store::Compression::kNone;
+    int64_t pack_bytes = 256 << 20;
   };
 
   // UnavailableError: cannot listen. FailedPreconditionError: another daemon has data_dir. DataLossError:

@@ -16,17 +16,17 @@ using Verdicts = absl::flat_hash_map<Digest, absl::Status>;
 class Auditor {
  public:
   Auditor(const Database& database, const Catalog& catalog, const Chunks& chunks)
-      : database_(database), catalog_(catalog), chunks_(chunks), snapshot_(database) {}
+      : database_(database), catalog_(catalog), chunks_(chunks), view_(database, chunks.packs()) {}
 
   absl::StatusOr<Store::Audit> Run() {
-    const auto order = database_.NewIterator(Table::kOrder, snapshot_.get());
+    const auto order = database_.NewIterator(Table::kOrder, view_.snapshot());
     for (order->SeekToFirst(); order->Valid(); order->Next()) {
       ++audit_.checkpoints;
       CheckCheckpoint(ToView(order->value()), ParseIdKey(ToView(order->key())));
     }
     BDH_RETURN_IF_ERROR(database_.ToStatus(order->status(), "walk the checkpoints"));
     BDH_ASSIGN_OR_RETURN(const auto blobs,
-                         ScanRecords(database_, own::kBlobs, "", "", SIZE_MAX, snapshot_.get()));
+                         ScanRecords(database_, own::kBlobs, "", "", SIZE_MAX, view_.snapshot()));
     for (const Record& blob : blobs) CheckBlob(blob.value);
     CountOrphans();
     return std::move(audit_);
@@ -34,12 +34,12 @@ class Auditor {
 
  private:
   void CheckCheckpoint(std::string_view name, uint64_t id) {
-    const auto record = catalog_.Find(name, snapshot_.get());
+    const auto record = catalog_.Find(name, view_.snapshot());
     if (!record.ok()) return Report(record.status());
     if (record->id() != id) {
       return Report(absl::DataLossError(absl::StrFormat("%s: its id is not the one it is listed by", name)));
     }
-    const auto manifest = catalog_.ManifestOf(*record, snapshot_.get());
+    const auto manifest = catalog_.ManifestOf(*record, view_.snapshot());
     if (!manifest.ok()) return Report(manifest.status());
     for (const v1::StoredTensor& tensor : manifest->tensors()) {
       CheckTensor(record->name(), tensor, static_cast<int64_t>(manifest->chunk_bytes()));
@@ -50,7 +50,7 @@ class Auditor {
     ++audit_.blobs;
     v1::StoredBlob blob;
     if (const auto status = ParseRecordInto(bytes, "a blob", blob); !status.ok()) return Report(status);
-    const auto stored = database_.Get(Table::kManifests, IdKey(blob.id()), snapshot_.get());
+    const auto stored = database_.Get(Table::kManifests, IdKey(blob.id()), view_.snapshot());
     if (!stored.ok()) return Report(absl::DataLossError(blob.label() + ": its manifest is gone"));
     const auto manifest = ParseManifest(*stored);
     if (!manifest.ok()) return Report(manifest.status());
@@ -67,7 +67,7 @@ class Auditor {
       auto [verdict, fresh] = verdicts_.try_emplace(digest);
       if (fresh) {
         verdict->second =
-            chunks_.Read(snapshot_.get(), digest, ChunkSize(size, chunk_bytes, i), sha_, buffer_);
+            chunks_.Read(view_.snapshot(), digest, ChunkSize(size, chunk_bytes, i), sha_, buffer_);
         audit_.chunk_bytes += ChunkSize(size, chunk_bytes, i);
       }
       if (!verdict->second.ok()) {
@@ -80,10 +80,12 @@ class Auditor {
   void CountOrphans() {
     audit_.chunks = static_cast<int64_t>(verdicts_.size());
     const auto visit = [&](const Digest& digest, int64_t) {
-      if (!verdicts_.contains(digest)) ++audit_.orphans;
+      if (verdicts_.contains(digest)) return true;
+      const auto holders = catalog_.HoldersOf(digest.view());
+      if (!holders.ok() || !holders->any()) ++audit_.orphans;
       return true;
     };
-    if (const auto status = chunks_.Walk(snapshot_.get(), "", visit); !status.ok()) Report(status);
+    if (const auto status = chunks_.Walk(view_.snapshot(), "", visit); !status.ok()) Report(status);
   }
 
   void Report(const absl::Status& status) { audit_.damaged.emplace_back(status.message()); }
@@ -91,7 +93,7 @@ class Auditor {
   const Database& database_;
   const Catalog& catalog_;
   const Chunks& chunks_;
-  const Snapshot snapshot_;
+  const View view_;
   Store::Audit audit_;
   Verdicts verdicts_;
   Sha256 sha_;

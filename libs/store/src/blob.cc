@@ -107,7 +107,7 @@ absl::StatusOr<std::unique_ptr<BlobReader>> DatabaseBlobReader::Open(const Datab
                                                                      const Chunks& chunks, Ledger& ledger,
                                                                      uint64_t id) {
   auto reader = std::unique_ptr<DatabaseBlobReader>(new DatabaseBlobReader(database, chunks, ledger));
-  const rocksdb::Snapshot* snapshot = reader->snapshot_.get();
+  const rocksdb::Snapshot* snapshot = reader->view_.snapshot();
   BDH_ASSIGN_OR_RETURN(const v1::StoredBlob stored, FindBlob(database, id, snapshot));
   reader->blob_ = FromStoredBlob(stored);
   const auto bytes = database.Get(Table::kManifests, IdKey(id), snapshot);
@@ -130,7 +130,7 @@ absl::StatusOr<std::optional<std::string>> DatabaseBlobReader::Next() {
   const int64_t size = tensor.info().size_bytes();
   if (next_chunk_ == ChunkCount(size, chunk_bytes)) return std::optional<std::string>();
   std::string bytes;
-  const absl::Status status = ReadServable(chunks_, ledger_, snapshot_.get(), DigestAt(tensor, next_chunk_),
+  const absl::Status status = ReadServable(chunks_, ledger_, view_.snapshot(), DigestAt(tensor, next_chunk_),
                                            ChunkSize(size, chunk_bytes, next_chunk_), sha_, bytes);
   BDH_RETURN_IF_ERROR(Annotate(status, blob_.label));
   ++next_chunk_;

@@ -50,11 +50,11 @@ class DatabaseBlobReader final : public BlobReader {
 
  private:
   DatabaseBlobReader(const Database& database, const Chunks& chunks, Ledger& ledger)
-      : chunks_(chunks), ledger_(ledger), snapshot_(database) {}
+      : chunks_(chunks), ledger_(ledger), view_(database, chunks.packs()) {}
 
   const Chunks& chunks_;
   Ledger& ledger_;
-  const Snapshot snapshot_;
+  const View view_;
   Blob blob_;
   v1::StoredManifest manifest_;
   Sha256 sha_;

@@ -273,8 +273,7 @@ TEST_F(CareTest, APinnedCheckpointStaysUntilThePinEnds) {
 }
 
 TEST_F(CareTest, RetentionKeepsWhatItSaysAndWhatIsInUse) {
-  for (int i = 1; i <= 10; ++i)
-    BDH_ASSERT_OK(PutEmpty(CheckpointName("a", 100 * i), i == 3 ? 0.5 : 10.0));
+  for (int i = 1; i <= 10; ++i) BDH_ASSERT_OK(PutEmpty(CheckpointName("a", 100 * i), i == 3 ? 0.5 : 10.0));
   BDH_ASSERT_OK(PutEmpty("runs/b/steps/1"));
   BDH_ASSERT_OK(store_->SetTag("prod", CheckpointName("a", 200)));
   BDH_ASSERT_OK(store_->PinCheckpoint(CheckpointName("a", 100), "host", absl::Minutes(30)).status());

@@ -191,15 +191,24 @@ absl::StatusOr<std::vector<uint64_t>> Catalog::OwnersOf(const Digest& digest,
   return owners;
 }
 
-absl::StatusOr<bool> Catalog::IsReferenced(std::string_view digest, std::string_view own_key) const {
+absl::StatusOr<Catalog::Holders> Catalog::HoldersOf(std::string_view digest, std::string_view own_key) const {
   rocksdb::ReadOptions options;
   options.prefix_same_as_start = true;
   const std::unique_ptr<rocksdb::Iterator> iterator(
       database_.db().NewIterator(options, database_[Table::kReferences]));
-  iterator->Seek(ToSlice(digest));
-  if (iterator->Valid() && ToView(iterator->key()) == own_key) iterator->Next();
+  Holders holders;
+  for (iterator->Seek(ToSlice(digest)); iterator->Valid() && iterator->key().starts_with(ToSlice(digest));
+       iterator->Next()) {
+    const std::string_view key = ToView(iterator->key());
+    if (key == own_key) continue;
+    if (key.size() == Digest::kBytes + sizeof(uint64_t)) {
+      holders.owned = true;
+      break;
+    }
+    holders.based = true;
+  }
   BDH_RETURN_IF_ERROR(database_.ToStatus(iterator->status(), "look for references"));
-  return iterator->Valid() && iterator->key().starts_with(ToSlice(digest));
+  return holders;
 }
 
 }  // namespace bdh::store

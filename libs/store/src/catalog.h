@@ -46,8 +46,13 @@ class Catalog {
   absl::StatusOr<std::vector<uint64_t>> OwnersOf(const Digest& digest,
                                                  const rocksdb::Snapshot* snapshot = nullptr) const;
 
-  // Whether anything holds the chunk, other than the object whose key in table `references` this is.
-  absl::StatusOr<bool> IsReferenced(std::string_view digest, std::string_view own_key = "") const;
+  // Who holds a chunk, other than the one whose key in table `references` this is.
+  struct Holders {
+    bool owned = false;  // A checkpoint or a blob.
+    bool based = false;  // A chunk that is kept as the difference from it. Not looked for if it is owned.
+    bool any() const { return owned || based; }
+  };
+  absl::StatusOr<Holders> HoldersOf(std::string_view digest, std::string_view own_key = "") const;
 
  private:
   absl::StatusOr<std::string> Resolve(std::string_view reference, const rocksdb::Snapshot* snapshot) const;

@@ -28,7 +28,7 @@ using testing::IsEmpty;
 
 class DamageTest : public testing::Test {
  protected:
-  // Two checkpoints in table and blob files, one in the log only.
+  // Two checkpoints in tables and a pack, one in the log and another pack.
   void SetUp() override {
     {
       const auto store = OpenStore();
@@ -37,7 +37,7 @@ class DamageTest : public testing::Test {
     }
     {
       const auto store = OpenStore();
-      store->Reclaim();
+      BDH_ASSERT_OK(store->Flush());
       BDH_ASSERT_OK(Put(*store, Made(2)));
       BDH_ASSERT_OK(store->SetTag("last", Made(2).checkpoint.name));
     }
@@ -59,7 +59,7 @@ class DamageTest : public testing::Test {
   }
   std::vector<std::string> Files(const std::string& extension) const {
     std::vector<std::string> files;
-    for (const auto& entry : fs::directory_iterator(good_ + "/db")) {
+    for (const auto& entry : fs::directory_iterator(good_ + (extension == ".pack" ? "/packs" : "/db"))) {
       if (entry.path().extension() == extension && entry.file_size() > 0) files.push_back(entry.path());
     }
     std::sort(files.begin(), files.end());
@@ -102,7 +102,7 @@ class DamageTest : public testing::Test {
 TEST_F(DamageTest, AFlippedBitAnywhereIsNoticedOrHarmless) {
   const char* seed = std::getenv("BDH_DAMAGE_SEED");  // Other bits than the usual ones.
   std::mt19937_64 random(seed != nullptr ? std::strtoull(seed, nullptr, 10) : 20260801);
-  for (const char* extension : {".log", ".blob", ".sst", ""}) {
+  for (const char* extension : {".log", ".pack", ".sst", ""}) {
     int noticed = 0;
     for (const std::string& file : Files(extension)) {
       const uint64_t size = fs::file_size(file);
@@ -121,9 +121,9 @@ TEST_F(DamageTest, AFlippedBitAnywhereIsNoticedOrHarmless) {
 }
 
 TEST_F(DamageTest, ADamagedChunkIsNamedAndTheRestIsServed) {
-  const std::vector<std::string> blobs = Files(".blob");
-  ASSERT_FALSE(blobs.empty());
-  FlipBit(blobs.front(), fs::file_size(blobs.front()) / 4, 3);
+  const std::vector<std::string> packs = Files(".pack");
+  ASSERT_FALSE(packs.empty());
+  FlipBit(packs.front(), fs::file_size(packs.front()) / 4, 3);
   const auto store = OpenStore();
   ASSERT_NE(store, nullptr);
   std::set<int> damaged;
@@ -149,7 +149,7 @@ TEST_F(DamageTest, ADamagedChunkIsNamedAndTheRestIsServed) {
 }
 
 TEST_F(DamageTest, ACutOrLostFileIsNoticed) {
-  for (const char* extension : {".log", ".blob", ".sst"}) {
+  for (const char* extension : {".log", ".pack", ".sst"}) {
     int noticed = 0;
     for (const std::string& file : Files(extension)) {
       fs::resize_file(file, fs::file_size(file) / 2);
@@ -228,7 +228,9 @@ TEST_F(DamageTest, UnfinishedWorkOfADeadProcessIsFinishedAtOpen) {
     Sha256 sha;
     const Digest digest = sha.Of("orphan");
     rocksdb::WriteBatch batch;
-    batch.Put((*database)[Table::kChunks], ToSlice(digest.view()), "orphan");
+    v1::StoredChunk where;
+    where.set_pack(77);
+    batch.Put((*database)[Table::kIndex], ToSlice(digest.view()), where.SerializeAsString());
     batch.Put((*database)[Table::kPending], "c" + std::string(digest.view()), "");
     BDH_ASSERT_OK(database->WriteDurably(batch));
   }

@@ -3,10 +3,8 @@
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/slice_transform.h>
 #include <rocksdb/table.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -24,11 +22,12 @@ constexpr size_t kMiB = 1 << 20;
 
 // RocksDB demands that the first one has this name.
 constexpr const char* kTableNames[] = {"default",    "checkpoints", "order", "manifests", "chunks",
-                                       "references", "pending",     "tags",  "records"};
+                                       "references", "pending",     "tags",  "records",   "index"};
 static_assert(std::size(kTableNames) == static_cast<size_t>(Table::kCount));
 
-rocksdb::DBOptions OptionsOfDatabase(bool create) {
+rocksdb::DBOptions OptionsOfDatabase(bool create, rocksdb::Env* env) {
   rocksdb::DBOptions options;
+  if (env != nullptr) options.env = env;
   options.create_if_missing = create;
   options.create_missing_column_families = create;
   // A power cut may leave holes in the part of the log that was not synced. Recovery stops at the first one,
@@ -52,10 +51,7 @@ rocksdb::ColumnFamilyOptions OptionsOfTable(Table table) {
   blocks.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
   options.write_buffer_size = 8 * kMiB;
   if (table == Table::kChunks) {
-    // Chunks live in blob files, so that compaction moves their 32-byte keys and not them. They are never
-    // compressed: weights do not shrink. No automatic collection: it would rewrite the oldest quarter of all
-    // files at every compaction, needed or not; see Reclaimer.
-    options.write_buffer_size = 32 * kMiB;
+    // Of a store of the first format, in blob files; nothing is added to them any more.
     options.enable_blob_files = true;
     options.min_blob_size = 4096;
     options.compression = rocksdb::kNoCompression;
@@ -98,25 +94,27 @@ uint64_t ParseIdKey(std::string_view key) {
   return id;
 }
 
-absl::StatusOr<bool> Database::Exists(const std::string& folder) {
-  std::error_code error;
-  if (std::filesystem::exists(folder + "/CURRENT", error)) return true;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string extension = entry.path().extension().string();
+absl::StatusOr<bool> Database::Exists(Files& files, const std::string& folder) {
+  BDH_ASSIGN_OR_RETURN(const std::vector<Files::Entry> entries, files.List(folder));
+  bool has_data = false;
+  for (const Files::Entry& entry : entries) {
+    if (entry.name == "CURRENT") return true;
     // A database whose making was cut short has none of these.
-    if (extension == ".sst" || extension == ".blob" || extension == ".log") {
-      return absl::DataLossError(absl::StrFormat(
-          "%s holds data but its file CURRENT is gone; restore the folder from a backup", folder));
+    for (const char* extension : {".sst", ".blob", ".log"}) {
+      if (absl::EndsWith(entry.name, extension)) has_data = true;
     }
   }
-  return false;
+  if (!has_data) return false;
+  return absl::DataLossError(absl::StrFormat(
+      "%s holds data but its file CURRENT is gone; restore the folder from a backup", folder));
 }
 
 // The tables to open: all, or those that are there if the format is an older one.
-absl::StatusOr<std::vector<Table>> Database::PresentTables(bool create) {
+absl::StatusOr<std::vector<Table>> Database::PresentTables(bool create, rocksdb::Env* env) {
   std::vector<std::string> names;
   if (!create) {
-    const rocksdb::Status status = rocksdb::DB::ListColumnFamilies(OptionsOfDatabase(false), folder_, &names);
+    const rocksdb::Status status =
+        rocksdb::DB::ListColumnFamilies(OptionsOfDatabase(false, env), folder_, &names);
     BDH_RETURN_IF_ERROR(ToStatus(status, absl::StrFormat("open %s", folder_)));
   }
   std::vector<Table> tables;
@@ -133,18 +131,19 @@ absl::StatusOr<std::vector<Table>> Database::PresentTables(bool create) {
   return tables;
 }
 
-absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& folder, Mode mode, bool create) {
+absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& folder, Mode mode, bool create,
+                                                         rocksdb::Env* env) {
   auto database = std::unique_ptr<Database>(new Database(folder));
-  BDH_ASSIGN_OR_RETURN(std::vector<Table> present, database->PresentTables(create));
+  BDH_ASSIGN_OR_RETURN(std::vector<Table> present, database->PresentTables(create, env));
   const bool read_only = mode == Mode::kReadOnly;
   if (!read_only && database->lacked_tables_) {
-    BDH_ASSIGN_OR_RETURN(present, database->PresentTables(true));
+    BDH_ASSIGN_OR_RETURN(present, database->PresentTables(true, env));
   }
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (const Table table : present) {
     descriptors.emplace_back(kTableNames[static_cast<int>(table)], OptionsOfTable(table));
   }
-  rocksdb::DBOptions options = OptionsOfDatabase(create && !read_only);
+  rocksdb::DBOptions options = OptionsOfDatabase(create && !read_only, env);
   if (database->lacked_tables_) options.create_missing_column_families = !read_only;
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
@@ -224,19 +223,12 @@ absl::Status Database::Flush() {
   return ToStatus(db_->Flush(rocksdb::FlushOptions(), tables_), "flush");
 }
 
-int64_t Database::FreeBytes() const {
-  struct statvfs info;
-  // A disk that cannot be asked is not taken for a full one: the write itself will tell.
-  if (statvfs(folder_.c_str(), &info) != 0) return INT64_MAX;
-  return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
-}
-
 absl::Status Database::ToStatus(const rocksdb::Status& status, std::string_view doing) const {
   if (status.ok()) return absl::OkStatus();
   if (status.IsNoSpace()) {
     return absl::ResourceExhaustedError(
         absl::StrFormat("%s: the disk of %s is full: %s free; delete checkpoints or make room", doing,
-                        folder_, FormatBytes(static_cast<uint64_t>(FreeBytes()))));
+                        folder_, FormatBytes(static_cast<uint64_t>(SystemFiles().FreeBytes(folder_)))));
   }
   return absl::Status(CodeOf(status), absl::StrFormat("%s: %s", doing, status.ToString()));
 }

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "bdh/store/files.h"
 
 namespace bdh::store {
 
@@ -25,6 +26,7 @@ enum class Table {
   kPending,
   kTags,
   kRecords,  // From here on: format 2.
+  kIndex,
   kCount
 };
 
@@ -46,10 +48,11 @@ class Database {
 
   // Whether `folder` holds a database: false for a missing or empty one. DataLossError: it holds files of one
   // without the file that says which of them count.
-  static absl::StatusOr<bool> Exists(const std::string& folder);
+  static absl::StatusOr<bool> Exists(Files& files, const std::string& folder);
 
   // kReadWrite makes the database, or the tables it lacks, if `create`. kReadOnly changes no file.
-  static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& folder, Mode mode, bool create);
+  static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& folder, Mode mode, bool create,
+                                                        rocksdb::Env* env = nullptr);
   ~Database();
 
   rocksdb::DB& db() const { return *db_; }
@@ -74,14 +77,11 @@ class Database {
   // Moves what stands in the log only into tables, so that the log's files can go.
   absl::Status Flush();
 
-  // Bytes an unprivileged process may still write to this disk.
-  int64_t FreeBytes() const;
-
   absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing) const;
 
  private:
   explicit Database(std::string folder) : folder_(std::move(folder)) {}
-  absl::StatusOr<std::vector<Table>> PresentTables(bool create);
+  absl::StatusOr<std::vector<Table>> PresentTables(bool create, rocksdb::Env* env);
   absl::Status Write(rocksdb::WriteBatch& batch, bool sync);
 
   const std::string folder_;

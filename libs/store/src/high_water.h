@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "bdh/store/files.h"
 
 namespace bdh::store {
 
@@ -18,17 +21,14 @@ namespace bdh::store {
 class HighWater {
  public:
   // `path` is made if missing.
-  static absl::StatusOr<HighWater> Open(const std::string& path);
-  HighWater(HighWater&& other) noexcept;
-  HighWater& operator=(HighWater&&) = delete;
-  ~HighWater();
+  static absl::StatusOr<HighWater> Open(Files& files, const std::string& path);
 
   uint64_t value() const { return value_; }
   void Raise(uint64_t value);
 
  private:
-  HighWater(int descriptor, uint64_t value) : descriptor_(descriptor), value_(value) {}
-  int descriptor_;
+  HighWater(std::unique_ptr<File> file, uint64_t value) : file_(std::move(file)), value_(value) {}
+  std::unique_ptr<File> file_;
   uint64_t value_;
 };
 

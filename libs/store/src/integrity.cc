@@ -18,7 +18,7 @@ constexpr size_t kMaxDamageListed = 1000;
 constexpr size_t kMaxPlaces = 1000;
 constexpr int64_t kProgressBytes = 4 << 20;
 
-std::string_view View(absl::string_view text) {
+std::string_view ToStd(absl::string_view text) {
   return {text.data(), text.size()};
 }
 
@@ -32,9 +32,9 @@ absl::Status Integrity::Check(const Digest& digest, int64_t size, Sha256& sha, s
   }
   if (!absl::IsDataLoss(status)) return status;
   // It may have been deleted since it was listed: then nobody misses it.
-  BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
-  if (!referenced) return absl::OkStatus();
-  ledger_.MarkDamaged(digest, View(status.message()));
+  BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
+  if (!holders.any()) return absl::OkStatus();
+  ledger_.MarkDamaged(digest, ToStd(status.message()));
   return status;
 }
 
@@ -121,7 +121,7 @@ class Integrity::Run {
       const auto manifest = ParseManifest(ToView(manifests->value()));
       const uint64_t id = ParseIdKey(ToView(manifests->key()));
       if (!manifest.ok()) {
-        DamagedManifest(id, View(manifest.status().message()));
+        DamagedManifest(id, ToStd(manifest.status().message()));
         continue;
       }
       for (const auto& [digest, size] : DistinctChunks(*manifest)) {
@@ -132,7 +132,7 @@ class Integrity::Run {
       if (!name.ok()) continue;  // A blob, or deleted.
       const auto record = integrity_.catalog_.Find(*name, snapshot.get());
       if (!record.ok()) {
-        DamagedManifest(id, View(record.status().message()));
+        DamagedManifest(id, ToStd(record.status().message()));
       } else if (ContentDigest(*manifest, record->facts()).view() != record->digest()) {
         DamagedManifest(id, "its manifest does not match its digest");
       }
@@ -159,7 +159,7 @@ class Integrity::Run {
     if (!status.ok()) {
       ++result_.damaged_chunks;
       if (result_.damage.size() < kMaxDamageListed) {
-        BDH_ASSIGN_OR_RETURN(Damage damage, integrity_.Describe(digest, View(status.message())));
+        BDH_ASSIGN_OR_RETURN(Damage damage, integrity_.Describe(digest, ToStd(status.message())));
         result_.damage.push_back(std::move(damage));
       }
     }

@@ -252,6 +252,11 @@ Store::Totals Ledger::totals() const {
           .uploads = uploads_};
 }
 
+uint64_t Ledger::sequence() const {
+  const MutexLock lock(mutex_);
+  return state_.sequence();
+}
+
 uint32_t Ledger::format() const {
   const MutexLock lock(mutex_);
   return state_.format();

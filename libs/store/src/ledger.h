@@ -62,7 +62,8 @@ class Ledger {
 
   // Sees to it that the store has this chunk and keeps it until Release or Commit; not after an error. Once
   // for every distinct chunk of an upload. Answers whether it was written.
-  absl::StatusOr<bool> Hold(const Digest& digest, std::string_view bytes, std::string_view upload = "");
+  absl::StatusOr<bool> Hold(const Digest& digest, std::string_view bytes, const ChunkHint& hint = {},
+                            std::string_view upload = "");
   // Holds it if the store has it, and answers its size.
   absl::StatusOr<std::optional<int64_t>> HoldExisting(const Digest& digest);
   void Release(const ChunkSizes& chunks);
@@ -100,6 +101,16 @@ class Ledger {
   // Writes the right bytes of a damaged chunk.
   absl::Status Heal(const Digest& digest, std::string_view bytes);
 
+  // The bytes of a chunk were copied: the index points to the copy from now on, unless it has changed
+  // meanwhile.
+  struct Relocation {
+    Digest digest;
+    v1::StoredChunk from, to;
+  };
+  absl::Status Relocate(const std::vector<Relocation>& moves);
+  // Chunks of the first format were copied into packs.
+  absl::Status Adopt(const std::vector<std::pair<Digest, v1::StoredChunk>>& chunks);
+
   // Frees those of the chunks that nothing holds; answers how many and their bytes.
   struct Freed {
     int64_t chunks = 0;
@@ -109,6 +120,7 @@ class Ledger {
 
   Store::Totals totals() const;
   uint32_t format() const;
+  uint64_t sequence() const;
 
  private:
   // A chunk that uploads in flight rely on.
@@ -119,11 +131,17 @@ class Ledger {
     bool pending = false;     // Stands in table `pending`, to be freed after a crash.
   };
 
-  absl::Status WriteChunk(const Digest& digest, std::string_view bytes, std::string_view upload);
+  absl::Status WriteChunk(const Digest& digest, std::string_view bytes, ChunkHint hint,
+                          std::string_view upload);
+  absl::Status PointChunk(const Digest& digest, const v1::StoredChunk& where, rocksdb::WriteBatch& batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<bool> MayBeBase(std::string_view digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Numbers the change and writes it; the state is as before if that fails.
   absl::Status Finish(Draft& draft) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t CollectUnlisted(const Draft& draft);
-  void RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // With the chunks it was the difference from, if nothing else holds them.
+  absl::Status RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status LoadDamage();
   absl::Status CheckName(const Checkpoint& checkpoint, const Digest& digest,
                          std::optional<v1::StoredCheckpoint>& same) const;
@@ -136,6 +154,8 @@ class Ledger {
   absl::Status CollectSlice(const std::string& id_key, const std::vector<std::pair<Digest, int64_t>>& slice,
                             int64_t& freed);
   void ReleaseSlice(const std::vector<Digest>& slice);
+  absl::Status DropUnowned(const Digest& digest, const HeldChunk& chunk, rocksdb::WriteBatch& batch)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status FreeOrphan(const Digest& digest);
   absl::Status KeepForUpload(const Digest& digest, ChunkSizes& chunks);
   absl::Status CheckExpected(std::string_view tag, const std::optional<std::string>& expected,

@@ -30,28 +30,29 @@ std::string PendingManifest(std::string_view id_key) {
 }
 
 absl::Status Ledger::CheckRoom() const {
-  const int64_t free = database_.FreeBytes();
+  const int64_t free = options_.files->FreeBytes(options_.folder);
   if (free >= options_.min_free_bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrFormat(
       "the disk of %s is nearly full: %s free, and the store leaves %s; delete checkpoints or make room",
       options_.folder, FormatBytes(free), FormatBytes(options_.min_free_bytes)));
 }
 
-absl::StatusOr<bool> Ledger::Hold(const Digest& digest, std::string_view bytes, std::string_view upload) {
+absl::StatusOr<bool> Ledger::Hold(const Digest& digest, std::string_view bytes, const ChunkHint& hint,
+                                  std::string_view upload) {
   {
     const MutexLock lock(mutex_);
     auto found = held_.find(digest);
     if (found == held_.end()) {
-      BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
-      const bool stored = referenced && damaged_.count(digest) == 0;
-      found = held_.emplace(digest, HeldChunk{.stored = stored, .referenced = referenced}).first;
+      BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
+      const bool stored = holders.any() && damaged_.count(digest) == 0;
+      found = held_.emplace(digest, HeldChunk{.stored = stored, .referenced = holders.owned}).first;
     }
     ++found->second.holders;
     if (found->second.stored) return false;
   }
   // The chunk is held: nobody frees it while the lock is open. Another upload that brings it at this moment
   // writes the same bytes.
-  const absl::Status status = WriteChunk(digest, bytes, upload);
+  const absl::Status status = WriteChunk(digest, bytes, hint, upload);
   if (!status.ok()) {
     ReleaseSlice({digest});
     return status;
@@ -63,41 +64,107 @@ absl::StatusOr<std::optional<int64_t>> Ledger::HoldExisting(const Digest& digest
   const MutexLock lock(mutex_);
   auto found = held_.find(digest);
   if (found != held_.end() && !found->second.stored) return std::optional<int64_t>();
+  bool owned = false;
   if (found == held_.end()) {
-    BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
-    if (!referenced || damaged_.count(digest) > 0) return std::optional<int64_t>();
+    BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
+    if (!holders.any() || damaged_.count(digest) > 0) return std::optional<int64_t>();
+    owned = holders.owned;
   }
   BDH_ASSIGN_OR_RETURN(const std::optional<int64_t> size, chunks_.SizeOf(digest));
   if (!size.has_value()) return size;
   if (found == held_.end()) {
-    found = held_.emplace(digest, HeldChunk{.stored = true, .referenced = true}).first;
+    found = held_.emplace(digest, HeldChunk{.stored = true, .referenced = owned}).first;
   }
   ++found->second.holders;
   return size;
 }
 
-absl::Status Ledger::WriteChunk(const Digest& digest, std::string_view bytes, std::string_view upload) {
+// A chunk that lives as long as what is kept as the difference from it.
+absl::StatusOr<bool> Ledger::MayBeBase(std::string_view digest) {
+  BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest));
+  if (!holders.any() || damaged_.count(Digest::FromBytes(digest)) > 0) return false;
+  BDH_ASSIGN_OR_RETURN(const auto there, chunks_.Find(Digest::FromBytes(digest)));
+  return there.has_value();
+}
+
+absl::Status Ledger::WriteChunk(const Digest& digest, std::string_view bytes, ChunkHint hint,
+                                std::string_view upload) {
   BDH_RETURN_IF_ERROR(CheckRoom());
-  rocksdb::WriteBatch batch;
-  BDH_RETURN_IF_ERROR(chunks_.Write(digest, bytes, batch));
-  batch.Put(database_[Table::kPending], PendingChunk(digest.view()), ToSlice(upload));
-  const std::string damage = RecordKey(own::kDamage, digest.view());
-  const MutexLock lock(mutex_);
-  const bool heals = damaged_.count(digest) > 0;
-  if (heals) batch.Delete(database_[Table::kRecords], damage);
-  // Not synced: Commit syncs the log, and with it all that was written before.
-  BDH_RETURN_IF_ERROR(database_.Write(batch));
-  HeldChunk& chunk = held_.at(digest);
-  chunk.stored = chunk.pending = true;
-  if (heals) damaged_.erase(digest);
+  while (true) {
+    BDH_ASSIGN_OR_RETURN(const v1::StoredChunk where, chunks_.Write(digest, bytes, hint));
+    const MutexLock lock(mutex_);
+    if (!where.base().empty()) {
+      BDH_ASSIGN_OR_RETURN(const bool may_be, MayBeBase(where.base()));
+      if (!may_be) {  // It was freed meanwhile.
+        hint.base.reset();
+        continue;
+      }
+    }
+    rocksdb::WriteBatch batch;
+    BDH_RETURN_IF_ERROR(PointChunk(digest, where, batch));
+    batch.Put(database_[Table::kPending], PendingChunk(digest.view()), ToSlice(upload));
+    const bool heals = damaged_.count(digest) > 0;
+    if (heals) batch.Delete(database_[Table::kRecords], RecordKey(own::kDamage, digest.view()));
+    // Not synced: Commit syncs the log, and with it all that was written before.
+    BDH_RETURN_IF_ERROR(database_.Write(batch));
+    HeldChunk& chunk = held_.at(digest);
+    chunk.stored = chunk.pending = true;
+    if (heals) damaged_.erase(digest);
+    return absl::OkStatus();
+  }
+}
+
+absl::Status Ledger::PointChunk(const Digest& digest, const v1::StoredChunk& where,
+                                rocksdb::WriteBatch& batch) {
+  BDH_ASSIGN_OR_RETURN(const auto before, chunks_.Remove(digest, batch));
+  if (before.has_value() && !before->base().empty()) {
+    batch.Delete(database_[Table::kReferences], ReferenceKey(before->base(), digest.view()));
+  }
+  chunks_.Point(digest, where, batch);
+  if (!where.base().empty()) {
+    batch.Put(database_[Table::kReferences], ReferenceKey(where.base(), digest.view()), "");
+  }
   return absl::OkStatus();
 }
 
-void Ledger::RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batch) {
-  chunks_.Remove(digest, batch);
+absl::Status Ledger::RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batch) {
+  BDH_ASSIGN_OR_RETURN(const auto there, chunks_.Remove(digest, batch));
   if (damaged_.erase(digest) > 0) {
     batch.Delete(database_[Table::kRecords], RecordKey(own::kDamage, digest.view()));
   }
+  if (!there.has_value() || there->base().empty()) return absl::OkStatus();
+  const std::string own = ReferenceKey(there->base(), digest.view());
+  batch.Delete(database_[Table::kReferences], own);
+  const Digest base = Digest::FromBytes(there->base());
+  BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(base.view(), own));
+  return holders.any() || held_.contains(base) ? absl::OkStatus() : RemoveChunk(base, batch);
+}
+
+absl::Status Ledger::Relocate(const std::vector<Relocation>& moves) {
+  if (moves.empty()) return absl::OkStatus();
+  const MutexLock lock(mutex_);
+  rocksdb::WriteBatch batch;
+  for (const Relocation& move : moves) {
+    BDH_ASSIGN_OR_RETURN(const auto now, chunks_.Find(move.digest));
+    if (!now.has_value() || now->pack() != move.from.pack() || now->offset() != move.from.offset()) continue;
+    BDH_RETURN_IF_ERROR(chunks_.Remove(move.digest, batch).status());
+    chunks_.Point(move.digest, move.to, batch);
+  }
+  return database_.WriteDurably(batch);
+}
+
+absl::Status Ledger::Adopt(const std::vector<std::pair<Digest, v1::StoredChunk>>& chunks) {
+  if (chunks.empty()) return absl::OkStatus();
+  const MutexLock lock(mutex_);
+  rocksdb::WriteBatch batch;
+  for (const auto& [digest, where] : chunks) {
+    BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
+    BDH_ASSIGN_OR_RETURN(const auto now, chunks_.Find(digest));
+    if (now.has_value() || (!holders.any() && !held_.contains(digest))) continue;
+    BDH_RETURN_IF_ERROR(chunks_.Remove(digest, batch).status());
+    chunks_.Point(digest, where, batch);
+  }
+  return database_.WriteDurably(batch);
 }
 
 void Ledger::Release(const ChunkSizes& chunks) {
@@ -112,13 +179,22 @@ void Ledger::Release(const ChunkSizes& chunks) {
   ReleaseSlice(slice);
 }
 
+absl::Status Ledger::DropUnowned(const Digest& digest, const HeldChunk& chunk, rocksdb::WriteBatch& batch) {
+  if (chunk.referenced) return absl::OkStatus();
+  BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
+  return holders.any() ? absl::OkStatus() : RemoveChunk(digest, batch);
+}
+
 void Ledger::ReleaseSlice(const std::vector<Digest>& slice) {
   const MutexLock lock(mutex_);
   rocksdb::WriteBatch batch;
   for (const Digest& digest : slice) {
     const auto found = held_.find(digest);
     if (found == held_.end() || --found->second.holders > 0) continue;
-    if (!found->second.referenced) RemoveChunk(digest, batch);
+    if (const absl::Status status = DropUnowned(digest, found->second, batch); !status.ok()) {
+      BDH_LOG(WARNING) << "a chunk of an unfinished upload stays until the next collection: "
+                       << status.message();
+    }
     if (found->second.pending) batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
     held_.erase(found);
   }
@@ -189,9 +265,9 @@ absl::Status Ledger::CollectSlice(const std::string& id_key,
     const absl::Status present = database_.Get(Table::kReferences, own).status();
     if (absl::IsNotFound(present)) continue;  // Done before a crash.
     BDH_RETURN_IF_ERROR(present);
-    BDH_ASSIGN_OR_RETURN(const bool shared, catalog_.IsReferenced(digest.view(), own));
+    BDH_ASSIGN_OR_RETURN(const Catalog::Holders others, catalog_.HoldersOf(digest.view(), own));
     batch.Delete(database_[Table::kReferences], own);
-    if (shared) continue;
+    if (others.owned) continue;
     bytes += size;
     const auto held = held_.find(digest);
     if (held != held_.end()) {
@@ -199,8 +275,8 @@ absl::Status Ledger::CollectSlice(const std::string& id_key,
       held->second.referenced = false;
       held->second.pending = true;
       batch.Put(database_[Table::kPending], PendingChunk(digest.view()), "");
-    } else {
-      RemoveChunk(digest, batch);
+    } else if (!others.based) {
+      BDH_RETURN_IF_ERROR(RemoveChunk(digest, batch));
     }
   }
   v1::StoredState next = state_;
@@ -220,12 +296,12 @@ absl::StatusOr<Ledger::Freed> Ledger::FreeUnheld(const std::vector<std::pair<Dig
   rocksdb::WriteBatch batch;
   for (const auto& [digest, size] : chunks) {
     if (held_.contains(digest)) continue;
-    BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
-    if (referenced) continue;
+    BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
+    if (holders.any()) continue;
     ++freed.chunks;
     freed.bytes += size;
     if (dry_run) continue;
-    RemoveChunk(digest, batch);
+    BDH_RETURN_IF_ERROR(RemoveChunk(digest, batch));
     batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
   }
   if (batch.Count() > 0) {
@@ -236,9 +312,9 @@ absl::StatusOr<Ledger::Freed> Ledger::FreeUnheld(const std::vector<std::pair<Dig
 
 absl::Status Ledger::FreeOrphan(const Digest& digest) {
   const MutexLock lock(mutex_);
-  BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
+  BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
   rocksdb::WriteBatch batch;
-  if (!referenced) RemoveChunk(digest, batch);
+  if (!holders.any()) BDH_RETURN_IF_ERROR(RemoveChunk(digest, batch));
   batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
   return database_.Write(batch);
 }
@@ -250,9 +326,9 @@ absl::Status Ledger::KeepForUpload(const Digest& digest, ChunkSizes& chunks) {
   Sha256 sha;
   std::string bytes;
   if (!size.has_value() || !chunks_.Read(nullptr, digest, *size, sha, bytes).ok()) return FreeOrphan(digest);
-  BDH_ASSIGN_OR_RETURN(const bool referenced, catalog_.IsReferenced(digest.view()));
+  BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
   const MutexLock lock(mutex_);
-  held_[digest] = {.holders = 1, .stored = true, .referenced = referenced, .pending = true};
+  held_[digest] = {.holders = 1, .stored = true, .referenced = holders.owned, .pending = true};
   chunks.emplace(digest, *size);
   return absl::OkStatus();
 }

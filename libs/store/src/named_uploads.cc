@@ -158,7 +158,7 @@ absl::StatusOr<int64_t> NamedUploads::PutChunk(std::string_view name, std::strin
   }
   BDH_ASSIGN_OR_RETURN(const bool has, Has(name, digest));
   if (has) return 0;
-  BDH_ASSIGN_OR_RETURN(const bool written, ledger_.Hold(digest, bytes, name));
+  BDH_ASSIGN_OR_RETURN(const bool written, ledger_.Hold(digest, bytes, {}, name));
   const auto size = static_cast<int64_t>(bytes.size());
   BDH_RETURN_IF_ERROR(Keep(name, digest, size));
   return written ? size : 0;

@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<Reader>> DatabaseReader::Open(const Database& dat
                                                              std::string_view reference,
                                                              const Selection& selection) {
   auto reader = std::unique_ptr<DatabaseReader>(new DatabaseReader(database, chunks, ledger));
-  const rocksdb::Snapshot* snapshot = reader->snapshot_.get();
+  const rocksdb::Snapshot* snapshot = reader->view_.snapshot();
   BDH_ASSIGN_OR_RETURN(const v1::StoredCheckpoint record, catalog.Find(reference, snapshot));
   BDH_ASSIGN_OR_RETURN(reader->manifest_, catalog.ManifestOf(record, snapshot));
   reader->checkpoint_ = FromRecord(record);
@@ -90,7 +90,7 @@ absl::StatusOr<std::optional<Piece>> DatabaseReader::Next() {
     const int64_t index = begin / chunk_bytes;
     Piece piece{.tensor = tensor.info().name(), .offset = begin, .bytes = {}};
     const absl::Status status =
-        ReadServable(chunks_, ledger_, snapshot_.get(), DigestAt(tensor, index),
+        ReadServable(chunks_, ledger_, view_.snapshot(), DigestAt(tensor, index),
                      ChunkSize(tensor.info().size_bytes(), chunk_bytes, index), sha_, piece.bytes);
     BDH_RETURN_IF_ERROR(Annotate(status, TensorInWords(tensor.info().name(), checkpoint_.name)));
     const auto skip = static_cast<size_t>(begin - index * chunk_bytes);

@@ -34,13 +34,13 @@ class DatabaseReader final : public Reader {
   };
 
   DatabaseReader(const Database& database, const Chunks& chunks, Ledger& ledger)
-      : chunks_(chunks), ledger_(ledger), snapshot_(database) {}
+      : chunks_(chunks), ledger_(ledger), view_(database, chunks.packs()) {}
   absl::Status Select(const Selection& selection);
   absl::Status SelectRanges(const std::vector<Selection::Range>& ranges);
 
   const Chunks& chunks_;
   Ledger& ledger_;
-  const Snapshot snapshot_;  // Keeps every chunk readable while a deletion or a collection runs.
+  const View view_;  // Keeps every chunk readable while a deletion or a collection runs.
   Checkpoint checkpoint_;
   v1::StoredManifest manifest_;
   std::vector<Part> parts_;

@@ -7,7 +7,6 @@
 #include "absl/strings/str_format.h"
 #include "audit.h"
 #include "backup.h"
-#include "bdh/base/file.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
@@ -15,6 +14,7 @@
 #include "blob.h"
 #include "catalog.h"
 #include "chunks.h"
+#include "compactor.h"
 #include "database.h"
 #include "high_water.h"
 #include "integrity.h"
@@ -22,8 +22,8 @@
 #include "manifest.h"
 #include "named_uploads.h"
 #include "notes.h"
+#include "packs.h"
 #include "reader.h"
-#include "reclaimer.h"
 #include "retention.h"
 #include "upload.h"
 #include "usage.h"
@@ -35,9 +35,9 @@ constexpr uint32_t kFormat = 2;
 constexpr size_t kMaxBlobLabel = 256;
 constexpr size_t kSweepSlice = 64;  // Few, so that uploads are not kept waiting.
 
-absl::StatusOr<FileLock> LockFolder(const std::string& folder) {
-  BDH_RETURN_IF_ERROR(Annotate(MakeDirectories(folder), "the store's data folder cannot be made"));
-  auto lock = FileLock::Acquire(
+absl::StatusOr<std::shared_ptr<void>> LockFolder(Files& files, const std::string& folder) {
+  BDH_RETURN_IF_ERROR(Annotate(files.MakeFolder(folder), "the store's data folder cannot be made"));
+  auto lock = files.Lock(
       folder + "/lock",
       absl::StrFormat("data folder %s is in use by another bdh-checkpoint-store; stop that one or choose "
                       "another checkpoint_store.data_dir",
@@ -87,8 +87,8 @@ absl::Status CheckState(const Database& database, const v1::StoredState& state, 
 }
 
 // Looks before anything is written: opening for writing would make what a damaged log has lost final.
-absl::Status Inspect(const std::string& folder, const HighWater& high_water) {
-  auto database = Database::Open(folder, Database::Mode::kReadOnly, false);
+absl::Status Inspect(const std::string& folder, const HighWater& high_water, rocksdb::Env* env) {
+  auto database = Database::Open(folder, Database::Mode::kReadOnly, false, env);
   BDH_RETURN_IF_ERROR(database.status());
   BDH_ASSIGN_OR_RETURN(const v1::StoredState state, ReadState(**database, high_water));
   return CheckState(**database, state, high_water);
@@ -102,13 +102,14 @@ absl::Status InWords(const absl::Status& status, const std::string& folder) {
                       folder, status.message()));
 }
 
-absl::StatusOr<std::unique_ptr<Database>> OpenDatabase(const std::string& folder,
+absl::StatusOr<std::unique_ptr<Database>> OpenDatabase(const Store::Options& options,
                                                        const HighWater& high_water) {
-  BDH_ASSIGN_OR_RETURN(const bool exists, Database::Exists(folder));
+  const std::string folder = options.folder + "/db";
+  BDH_ASSIGN_OR_RETURN(const bool exists, Database::Exists(*options.files, folder));
   if (!exists && high_water.value() > 0) return absl::DataLossError("its database is gone");
   // A store with no change yet may have been cut off while it was made: then making it goes on.
-  if (exists && high_water.value() > 0) BDH_RETURN_IF_ERROR(Inspect(folder, high_water));
-  return Database::Open(folder, Database::Mode::kReadWrite, /*create=*/high_water.value() == 0);
+  if (exists && high_water.value() > 0) BDH_RETURN_IF_ERROR(Inspect(folder, high_water, options.env));
+  return Database::Open(folder, Database::Mode::kReadWrite, /*create=*/high_water.value() == 0, options.env);
 }
 
 // A folder of an older format becomes one of this format with the first change, which is this one.
@@ -126,20 +127,37 @@ absl::Status RaiseFormat(Ledger& ledger) {
 
 class Store::Impl {
  public:
-  Impl(Options given, FileLock lock, std::unique_ptr<Database> database, v1::StoredState state,
-       HighWater high_water)
+  Impl(Options given, std::shared_ptr<void> lock, std::unique_ptr<Database> database,
+       std::unique_ptr<Packs> packs, v1::StoredState state, HighWater high_water)
       : options(std::move(given)),
         lock_(std::move(lock)),
         database_(std::move(database)),
+        packs_(std::move(packs)),
         catalog(*database_),
-        chunks(*database_),
+        chunks(options, *database_, *packs_),
         ledger(options, *database_, catalog, chunks, std::move(state), std::move(high_water)),
         notes(options, *database_, catalog, ledger),
         retention(*database_, catalog, chunks, ledger),
         integrity(*database_, catalog, chunks, ledger),
-        reclaimer(*database_) {}
+        compactor(options, *database_, catalog, chunks, ledger) {}
 
   Database& database() { return *database_; }
+
+  absl::Status Recover() {
+    BDH_RETURN_IF_ERROR(RaiseFormat(ledger));
+    BDH_RETURN_IF_ERROR(chunks.WalkIndex(nullptr, "", [&](const Digest&, const v1::StoredChunk& where) {
+      packs_->AddLive(where);
+      return true;
+    }));
+    BDH_ASSIGN_OR_RETURN(Ledger::Recovered recovered, ledger.Recover());
+    named_uploads.emplace(options, ledger, std::move(recovered.uploads));
+    for (const std::string& wrong : packs_->FinishAccounting()) {
+      BDH_LOG(ERROR) << "damaged: " << wrong
+                     << "; the chunks in it are not served, the others are; run a verify";
+    }
+    compactor.Request();  // Packs that a crash left without an owner go, and old chunks are taken over.
+    return absl::OkStatus();
+  }
 
   void AfterCommit(const std::string& checkpoint) { retention.AfterCommit(checkpoint); }
 
@@ -177,8 +195,9 @@ class Store::Impl {
   const Options options;
 
  private:
-  const FileLock lock_;
+  const std::shared_ptr<void> lock_;
   const std::unique_ptr<Database> database_;
+  const std::unique_ptr<Packs> packs_;
 
  public:
   const Catalog catalog;
@@ -189,7 +208,7 @@ class Store::Impl {
   Integrity integrity;
   std::optional<NamedUploads> named_uploads;  // Made of what recovery finds.
   std::atomic<bool> collecting{false};
-  Reclaimer reclaimer;
+  Compactor compactor;
 };
 
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -197,20 +216,20 @@ Store::~Store() = default;
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(Options options) {
   const std::string folder = options.folder;
-  BDH_ASSIGN_OR_RETURN(FileLock lock, LockFolder(folder));
-  BDH_ASSIGN_OR_RETURN(HighWater high_water, HighWater::Open(folder + "/high_water"));
-  auto database = OpenDatabase(folder + "/db", high_water);
+  Files& files = *options.files;
+  BDH_ASSIGN_OR_RETURN(std::shared_ptr<void> lock, LockFolder(files, folder));
+  BDH_ASSIGN_OR_RETURN(HighWater high_water, HighWater::Open(files, folder + "/high_water"));
+  auto database = OpenDatabase(options, high_water);
   BDH_RETURN_IF_ERROR(InWords(database.status(), folder));
   auto state = ReadState(**database, high_water);
   BDH_RETURN_IF_ERROR(InWords(state.status(), folder));
   BDH_RETURN_IF_ERROR(InWords(CheckState(**database, *state, high_water), folder));
+  auto packs = Packs::Open(files, folder + "/packs", options.pack_bytes);
+  BDH_RETURN_IF_ERROR(InWords(packs.status(), folder));
+  BDH_RETURN_IF_ERROR(InWords(files.SyncFolder(folder), folder));
   auto impl = std::make_unique<Impl>(std::move(options), std::move(lock), *std::move(database),
-                                     *std::move(state), std::move(high_water));
-  BDH_RETURN_IF_ERROR(InWords(RaiseFormat(impl->ledger), folder));
-  auto recovered = impl->ledger.Recover();
-  BDH_RETURN_IF_ERROR(InWords(recovered.status(), folder));
-  impl->named_uploads.emplace(impl->options, impl->ledger, std::move(recovered->uploads));
-  if (recovered->finished > 0) impl->reclaimer.Request();
+                                     *std::move(packs), *std::move(state), std::move(high_water));
+  BDH_RETURN_IF_ERROR(InWords(impl->Recover(), folder));
   return std::unique_ptr<Store>(new Store(std::move(impl)));
 }
 
@@ -238,7 +257,7 @@ absl::StatusOr<Store::Page> Store::List(std::string_view run, int size, std::str
 
 absl::StatusOr<int64_t> Store::Delete(std::string_view name) {
   BDH_ASSIGN_OR_RETURN(const int64_t freed, impl_->ledger.Delete(name));
-  impl_->reclaimer.Request();
+  impl_->compactor.Request();
   return freed;
 }
 
@@ -340,7 +359,7 @@ absl::StatusOr<RetentionRule> Store::GetRetention(std::string_view run) const {
 
 absl::StatusOr<RetentionResult> Store::ApplyRetention(std::string_view run, bool dry_run) {
   auto result = impl_->retention.Apply(run, dry_run);
-  if (result.ok() && !dry_run && !result->deleted.empty()) impl_->reclaimer.Request();
+  if (result.ok() && !dry_run && !result->deleted.empty()) impl_->compactor.Request();
   return result;
 }
 
@@ -377,7 +396,7 @@ absl::StatusOr<int64_t> Store::DeleteBlob(uint64_t id, const Change& also) {
     return draft.Run(also);
   };
   BDH_ASSIGN_OR_RETURN(const int64_t freed, impl_->ledger.Apply(remove));
-  if (freed > 0) impl_->reclaimer.Request();
+  if (freed > 0) impl_->compactor.Request();
   return freed;
 }
 
@@ -419,12 +438,14 @@ absl::StatusOr<GarbageProgress> Store::CollectGarbage(
 }
 
 absl::StatusOr<Usage> Store::GetUsage() const {
-  return MeasureUsage(impl_->database(), impl_->catalog, impl_->chunks, impl_->options.folder);
+  return MeasureUsage(impl_->database(), impl_->catalog, impl_->chunks, impl_->options.folder,
+                      *impl_->options.files);
 }
 
 absl::Status Store::BackUp(const std::string& folder,
                            const std::function<bool(const BackUpProgress&)>& progress) {
-  return BackUpInto(impl_->options.folder, impl_->database(), folder, progress);
+  return BackUpInto(impl_->options.folder, impl_->database(), impl_->chunks.packs(), impl_->ledger.sequence(),
+                    folder, progress);
 }
 
 Store::Totals Store::totals() const {
@@ -442,8 +463,8 @@ absl::Status Store::Flush() {
 }
 
 void Store::Reclaim() {
-  impl_->reclaimer.Request();
-  impl_->reclaimer.Wait();
+  impl_->compactor.Request();
+  impl_->compactor.Wait();
 }
 
 }  // namespace bdh::store

@@ -71,7 +71,7 @@ class StoreTest : public testing::Test {
   int64_t FolderBytes() {
     int64_t bytes = 0;
     for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_.path())) {
-      if (entry.path().extension() == ".blob" || entry.path().extension() == ".sst")
+      if (entry.path().extension() == ".pack" || entry.path().extension() == ".sst")
         bytes += entry.file_size();
     }
     return bytes;

@@ -30,7 +30,7 @@ int64_t DiskBytes(const std::string& folder) {
 }  // namespace
 
 absl::StatusOr<Usage> MeasureUsage(const Database& database, const Catalog& catalog, const Chunks& chunks,
-                                   const std::string& folder) {
+                                   const std::string& folder, Files& files) {
   Usage usage;
   const Snapshot snapshot(database);
   std::map<std::string, RunUsage, std::less<>> runs;
@@ -74,7 +74,7 @@ absl::StatusOr<Usage> MeasureUsage(const Database& database, const Catalog& cata
   BDH_RETURN_IF_ERROR(status);
   for (auto& [name, run] : runs) usage.runs.push_back(std::move(run));
   usage.disk_bytes = DiskBytes(folder);
-  usage.disk_free_bytes = database.FreeBytes();
+  usage.disk_free_bytes = files.FreeBytes(folder);
   return usage;
 }
 

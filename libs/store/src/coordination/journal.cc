@@ -65,14 +65,14 @@ absl::Status InWords(const absl::Status& status, const std::string& folder) {
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& folder) {
   BDH_RETURN_IF_ERROR(MakeDirectories(folder));
-  BDH_ASSIGN_OR_RETURN(HighWater high_water, HighWater::Open(folder + "/high_water"));
+  BDH_ASSIGN_OR_RETURN(HighWater high_water, HighWater::Open(SystemFiles(), folder + "/high_water"));
   const bool used = high_water.value() > 0;
   const std::string database = folder + "/db";
   BDH_ASSIGN_OR_RETURN(const bool exists, Database::Exists(database));
   if (used && !exists) return InWords(absl::DataLossError("its database is gone"), folder);
   if (used) {
     // Looks before anything is written: opening for writing would make what a damaged log has lost final.
-    BDH_ASSIGN_OR_RETURN(HighWater witness, HighWater::Open(folder + "/high_water"));
+    BDH_ASSIGN_OR_RETURN(HighWater witness, HighWater::Open(SystemFiles(), folder + "/high_water"));
     const auto look = std::unique_ptr<Journal>(new Journal(std::move(witness)));
     BDH_RETURN_IF_ERROR(InWords(look->OpenDatabase(database, Mode::kReadOnly), folder));
   }

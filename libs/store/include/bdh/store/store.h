@@ -23,7 +23,12 @@
 #include "absl/time/clock.h"
 #include "bdh/store/care.h"
 #include "bdh/store/checkpoint.h"
+#include "bdh/store/files.h"
 #include "bdh/store/records.h"
+
+namespace rocksdb {
+class Env;
+}
 
 namespace bdh::store {
 
@@ -128,6 +133,12 @@ struct Selection {
 
 class Store {
  public:
+  enum class Compression {
+    kNone,
+    kZstd,   // Where it saves space.
+    kDelta,  // Also as the difference from the same place of Checkpoint::parent.
+  };
+
   struct Options {
     std::string folder = {};            // Made if missing; one Store at a time.
     int64_t chunk_bytes = 1 << 20;      // Size tensors are cut into, from now on.
@@ -140,7 +151,11 @@ class Store {
     int64_t max_checkpoint_bytes = int64_t{1} << 40;
     int64_t max_description_bytes = 6 << 20;  // Names, shapes, facts: all of a Checkpoint but its bytes.
     int64_t min_free_bytes = 64 << 20;        // Writing stops while the disk has less, so deleting still can.
+    Compression compression = Compression::kNone;  // Of chunks written from now on.
+    int64_t pack_bytes = 256 << 20;                // Size of the files that chunks are packed into.
     std::function<absl::Time()> clock = absl::Now;
+    Files* files = &SystemFiles();  // What lies under the store; a test may put its own disk there,
+    rocksdb::Env* env = nullptr;    // and under RocksDB. Null: RocksDB's own.
   };
 
   // FailedPreconditionError: the folder is in use, or written by a newer version. DataLossError: what was
