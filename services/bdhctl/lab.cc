@@ -10,14 +10,18 @@
 
 namespace bdh::bdhctl {
 
-absl::Status BecomeLab(const std::vector<std::string>& arguments) {
-  const std::string lab = ExecutableFolder() + "/bdh-lab";
-  std::vector<char*> argv = {const_cast<char*>(lab.c_str())};
+absl::Status BecomeProgram(const std::string& name, const std::vector<std::string>& arguments) {
+  const std::string program = ExecutableFolder() + "/" + name;
+  std::vector<char*> argv = {const_cast<char*>(program.c_str())};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
-  ::execv(lab.c_str(), argv.data());
-  return absl::FailedPreconditionError(absl::StrFormat("%s; build it with `make build` (it needs LibTorch)",
-                                                       ErrnoStatus(errno, "run " + lab).message()));
+  ::execv(program.c_str(), argv.data());
+  return absl::FailedPreconditionError(
+      absl::StrFormat("%s; build it with `make build`", ErrnoStatus(errno, "run " + program).message()));
+}
+
+absl::Status BecomeLab(const std::vector<std::string>& arguments) {
+  return Annotate(BecomeProgram("bdh-lab", arguments), "this needs LibTorch");
 }
 
 }  // namespace bdh::bdhctl

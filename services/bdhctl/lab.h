@@ -12,4 +12,7 @@ namespace bdh::bdhctl {
 // be run.
 absl::Status BecomeLab(const std::vector<std::string>& arguments);
 
+// The same with another program that stands beside bdhctl.
+absl::Status BecomeProgram(const std::string& name, const std::vector<std::string>& arguments);
+
 }  // namespace bdh::bdhctl

@@ -12,6 +12,7 @@
 #include "services/checkpoint_store/housekeeper.h"
 #include "services/checkpoint_store/service.h"
 #include "services/checkpoint_store/snapshot_service.h"
+#include "services/checkpoint_store/store_metrics.h"
 #include "services/checkpoint_store/waits.h"
 
 namespace bdh::checkpoint_store {
@@ -69,7 +70,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
                                            .max_checkpoint_bytes = options.max_checkpoint_bytes,
                                            .min_free_bytes = options.min_free_bytes,
                                            .compression = options.compression,
-                                           .pack_bytes = options.pack_bytes}));
+                                           .pack_bytes = options.pack_bytes,
+                                           .scrub_bytes_per_second = options.scrub_bytes_per_second,
+                                           .scrub_interval = options.scrub_interval}));
+  server->store_metrics_ = std::make_unique<StoreMetrics>(*server->store_, server->metrics_);
   server->gate_ = std::make_unique<mesh::Gate>(kName, options.listen, server->metrics_);
   BDH_ASSIGN_OR_RETURN(server->coordination_,
                        store::Coordination::Open({.folder = options.data_dir + "/coordination"}));
@@ -135,7 +139,9 @@ Server::Options OptionsFromConfig(const v1::Config& config, const mesh::Credenti
           .snapshot_quota_bytes = mine.snapshot_quota_bytes(),
           .min_free_bytes = mine.min_free_bytes(),
           .compression = CompressionOf(mine.compression()),
-          .pack_bytes = mine.pack_bytes()};
+          .pack_bytes = mine.pack_bytes(),
+          .scrub_bytes_per_second = mine.scrub_bytes_per_second(),
+          .scrub_interval = absl::Hours(24) * mine.scrub_days()};
 }
 
 }  // namespace bdh::checkpoint_store

@@ -22,6 +22,7 @@ namespace bdh::checkpoint_store {
 
 class AdminService;
 class CheckpointStore;
+class StoreMetrics;
 class CoordinationService;
 class Housekeeper;
 class KeyValueService;
@@ -42,6 +43,8 @@ class Server : public mesh::Daemon {
     int64_t min_free_bytes = 64 << 20;                 // Uploads are refused while the disk has less.
     store::Store::Compression compression = store::Store::Compression::kNone;
     int64_t pack_bytes = 256 << 20;
+    int64_t scrub_bytes_per_second = 0;  // 0: never.
+    absl::Duration scrub_interval = absl::Hours(24 * 7);
   };
 
   // UnavailableError: cannot listen. FailedPreconditionError: another daemon has data_dir. DataLossError:
@@ -67,6 +70,7 @@ class Server : public mesh::Daemon {
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<store::Coordination> coordination_;
   std::unique_ptr<Waits> waits_;
+  std::unique_ptr<StoreMetrics> store_metrics_;
   std::unique_ptr<CheckpointStore> service_;
   std::unique_ptr<CoordinationService> groups_;
   std::unique_ptr<KeyValueService> values_;

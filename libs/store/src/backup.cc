@@ -58,7 +58,7 @@ absl::Status CopyPack(const std::string& from, const std::string& to, int64_t si
 }
 
 absl::StatusOr<std::set<std::string>> CopyPacks(Packs& packs, const std::string& folder,
-                       const std::function<bool(const BackUpProgress&)>& progress) {
+                                                const std::function<bool(const BackUpProgress&)>& progress) {
   const std::vector<Packs::Sealed> sealed = packs.SealAll();
   BDH_RETURN_IF_ERROR(MakeDirectories(folder));
   BackUpProgress done;

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
+#include <thread>
 
 #include "bdh/store/store.h"
 #include "bdh/testing/status_matchers.h"
@@ -506,6 +508,138 @@ TEST_F(CareTest, ABackupOpensAndIsOfOneMoment) {
   EXPECT_TRUE(absl::IsInvalidArgument(store_->BackUp(folder_.path() + "/other")));
 }
 
+int64_t PackBytes(const std::string& folder) {
+  int64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(folder + "/packs"))
+    bytes += static_cast<int64_t>(entry.file_size());
+  return bytes;
+}
+
+TEST_F(CareTest, HalfDeadPacksAreRewrittenWhileReadersAndUploadsGoOn) {
+  Store::Options options = SomeOptions();
+  options.pack_bytes = 1'000'000;
+  Open(options);
+  for (int i = 0; i < 12; ++i)
+    BDH_ASSERT_OK(Put(*store_, SomeContent(CheckpointName("a", i), 4 * i)).status());
+  EXPECT_GE(store_->stats().packs, 4);
+  BDH_ASSERT_OK_AND_ASSIGN(auto reader, store_->Read(CheckpointName("a", 0)));
+  const Content kept = SomeContent("runs/up/steps/1", 40);
+  BDH_ASSERT_OK_AND_ASSIGN(auto upload, store_->Begin(kept.checkpoint));
+  BDH_ASSERT_OK(Send(*upload, kept));
+  for (int i = 0; i < 12; ++i) {
+    if (i % 4 != 3) BDH_ASSERT_OK(store_->Delete(CheckpointName("a", i)).status());
+  }
+  store_->Reclaim();
+  size_t bytes = 0;
+  while (true) {
+    BDH_ASSERT_OK_AND_ASSIGN(const auto piece, reader->Next());
+    if (!piece.has_value()) break;
+    bytes += piece->bytes.size();
+  }
+  EXPECT_EQ(bytes, 400'008u);
+  reader.reset();  // Packs that it may have read in go now.
+  BDH_ASSERT_OK(upload->Commit().status());
+  upload.reset();
+  const auto stats = store_->stats();
+  EXPECT_LT(stats.pack_bytes, 2 * stats.live_bytes);
+  for (const bool again : {false, true}) {
+    if (again) Open(options);
+    for (const int i : {3, 7, 11}) ExpectWhole(SomeContent(CheckpointName("a", i), 4 * i));
+    ExpectWhole(kept);
+    EXPECT_THAT(Audit().damaged, IsEmpty());
+    EXPECT_EQ(Audit().orphans, 0);
+  }
+}
+
+// A model that learns: most bytes of each step are those of the step before.
+Content Learned(int step) {
+  std::string weights = RandomBytes(1, 400'000);
+  for (int i = 0; i <= step; ++i) {
+    for (size_t at = static_cast<size_t>(i) * 13; at < weights.size(); at += 1000) ++weights[at];
+  }
+  Content content;
+  content.checkpoint.name = CheckpointName("a", step);
+  if (step > 0) content.checkpoint.parent = CheckpointName("a", step - 1);
+  content.Add("weights", DType::kF32, {100'000}, std::move(weights));
+  return content;
+}
+
+TEST_F(CareTest, DeltasSaveSpaceAndTheirBasesStayAsLongAsTheyAreNeeded) {
+  Store::Options options = SomeOptions();
+  options.compression = Store::Compression::kDelta;
+  Open(options);
+  for (int i = 0; i < 20; ++i) BDH_ASSERT_OK(Put(*store_, Learned(i)).status());
+  EXPECT_EQ(store_->totals().stored_bytes, 20 * 400'000);
+  // Chains are at most eight long: every ninth is whole.
+  EXPECT_LT(store_->stats().live_bytes, 20 * 400'000 / 4);
+  for (int i = 0; i < 19; ++i) BDH_ASSERT_OK(store_->Delete(CheckpointName("a", i)).status());
+  store_->Reclaim();
+  EXPECT_EQ(store_->totals().stored_bytes, 400'000);
+  ExpectWhole(Learned(19));
+  // The bases of what is left are there and nobody's: a commit that brings one of them again counts it again.
+  BDH_ASSERT_OK_AND_ASSIGN(const auto again, Put(*store_, Learned(18)));
+  EXPECT_EQ(again.stored_bytes, 400'000);
+  EXPECT_EQ(Audit().orphans, 0);
+  Open(options);
+  ExpectWhole(Learned(18));
+  ExpectWhole(Learned(19));
+  for (const int i : {18, 19}) BDH_ASSERT_OK(store_->Delete(CheckpointName("a", i)).status());
+  BDH_ASSERT_OK(store_->CollectGarbage(false).status());
+  EXPECT_EQ(store_->stats().live_bytes, 0);
+  EXPECT_EQ(PackBytes(folder_.path() + "/store"), 0);
+}
+
+TEST_F(CareTest, WhatDoesNotShrinkIsKeptAsItIs) {
+  Store::Options options = SomeOptions();
+  options.compression = Store::Compression::kZstd;
+  Open(options);
+  BDH_ASSERT_OK(Put(*store_, SomeContent(kA, 1)).status());
+  EXPECT_GE(store_->stats().live_bytes, 400'008);
+  ExpectWhole(SomeContent(kA, 1));
+  Content zeros;
+  zeros.checkpoint.name = kB;
+  zeros.AddBytes("zeros", std::string(1'000'000, '\0'));
+  zeros.AddBytes("odd", std::string(12'345, 'x'));
+  BDH_ASSERT_OK(Put(*store_, zeros).status());
+  EXPECT_LT(store_->stats().live_bytes, 410'000);
+  ExpectWhole(zeros);
+}
+
+TEST_F(CareTest, TheScrubFindsDamageThatNobodyRead) {
+  BDH_ASSERT_OK(Put(*store_, SomeContent(kA, 1)).status());
+  store_.reset();
+  for (const auto& entry : fs::directory_iterator(folder_.path() + "/store/packs")) {
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(100'000);
+    file.put('!').put('?');
+  }
+  Store::Options options = SomeOptions();
+  options.scrub_bytes_per_second = 1 << 30;
+  options.scrub_interval = absl::Milliseconds(1);
+  options.clock = absl::Now;  // Asked by another thread too.
+  Open(options);
+  while (store_->stats().scrub_rounds < 2) std::this_thread::yield();
+  EXPECT_EQ(store_->stats().damaged_chunks, 1);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto damage, store_->ListDamage(10));
+  ASSERT_EQ(damage.size(), 1u);
+  EXPECT_EQ(damage[0].places[0].object, kA);
+  EXPECT_EQ(damage[0].places[0].tensor, "encoder");
+  EXPECT_EQ(damage[0].places[0].offset, 65536);
+  EXPECT_EQ(damage[0].size_bytes, 65536);
+  EXPECT_TRUE(absl::IsDataLoss(Get(*store_, kA).status()));
+  Open();  // Written down.
+  EXPECT_EQ(store_->stats().damaged_chunks, 1);
+  // Repair brings the right bytes.
+  const std::string right = SomeContent(kA, 1).bytes[0].substr(65536, 65536);
+  EXPECT_TRUE(absl::IsInvalidArgument(store_->Heal(damage[0].digest, "wrong")));
+  BDH_ASSERT_OK(store_->Heal(damage[0].digest, right));
+  EXPECT_TRUE(absl::IsNotFound(store_->Heal(damage[0].digest, right)));
+  ExpectWhole(SomeContent(kA, 1));
+  Open();
+  ExpectWhole(SomeContent(kA, 1));
+  EXPECT_EQ(store_->stats().damaged_chunks, 0);
+}
+
 TEST(FormatTest, AFolderOfTheFirstFormatOpensAndReads) {
   const TempDirectory folder;
   const std::string path = folder.path() + "/store";
@@ -527,6 +661,11 @@ TEST(FormatTest, AFolderOfTheFirstFormatOpensAndReads) {
     BDH_ASSERT_OK_AND_ASSIGN(const auto audit, store->Check());
     EXPECT_THAT(audit.damaged, IsEmpty());
     EXPECT_EQ(audit.orphans, 0);
+    store->Reclaim();
+    EXPECT_GT(store->stats().live_bytes, 60'000);
+    for (const auto& entry : fs::directory_iterator(path + "/db")) {
+      EXPECT_NE(entry.path().extension(), ".blob") << "old chunks are in packs now";
+    }
     // What old chunks hold is not written again.
     Content same = golden[1];
     same.checkpoint.name = CheckpointName("gold", 100 + opened);

@@ -95,7 +95,10 @@ absl::Status Draft::DeleteBlob(uint64_t id) {
   if (!blob.has_value()) return absl::OkStatus();
   batch.Delete(database_[Table::kRecords], key);
   written_[key] = std::nullopt;
+  v1::StoredBlob stored;
+  BDH_RETURN_IF_ERROR(ParseRecordInto(*blob, "a blob", stored));
   state.set_blobs(state.blobs() - 1);
+  state.set_logical_bytes(state.logical_bytes() - stored.size_bytes());
   Unlist(id);
   return absl::OkStatus();
 }

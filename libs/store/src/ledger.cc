@@ -112,6 +112,7 @@ absl::StatusOr<Ledger::Committed> Ledger::Commit(const Checkpoint& checkpoint,
       draft->batch.Put(database_[Table::kCheckpoints], record.name(), record.SerializeAsString());
       draft->batch.Put(database_[Table::kOrder], IdKey(record.id()), record.name());
       draft->state.set_checkpoints(state_.checkpoints() + 1);
+      draft->state.set_logical_bytes(state_.logical_bytes() + record.size_bytes());
       BDH_ASSIGN_OR_RETURN(committed.new_bytes,
                            ClaimChunks(record.id(), record.name(), manifest, chunks, *draft));
     }
@@ -144,6 +145,7 @@ absl::StatusOr<Ledger::CommittedBlob> Ledger::CommitBlob(v1::StoredBlob blob,
     blob.set_create_time_us(absl::ToUnixMicros(now));
     draft->Put(own::kBlobs, IdKey(blob.id()), blob.SerializeAsString());
     draft->state.set_blobs(state_.blobs() + 1);
+    draft->state.set_logical_bytes(state_.logical_bytes() + blob.size_bytes());
     BDH_ASSIGN_OR_RETURN(committed.new_bytes, ClaimChunks(blob.id(), blob.label(), manifest, chunks, *draft));
     const Blob made = FromStoredBlob(blob);
     BDH_RETURN_IF_ERROR(draft->Run([&](Transaction& transaction) { return also(transaction, made); }));
@@ -168,6 +170,7 @@ absl::Status Ledger::Unlist(std::string_view name, Draft& draft) {
   draft.batch.Delete(database_[Table::kOrder], id_key);
   draft.Delete(own::kNotes, id_key);
   draft.state.set_checkpoints(draft.state.checkpoints() - 1);
+  draft.state.set_logical_bytes(draft.state.logical_bytes() - record.size_bytes());
   draft.Unlist(record.id());
   return absl::OkStatus();
 }
@@ -250,6 +253,16 @@ Store::Totals Ledger::totals() const {
           .blobs = static_cast<int64_t>(state_.blobs()),
           .stored_bytes = static_cast<int64_t>(state_.stored_bytes()),
           .uploads = uploads_};
+}
+
+Store::Stats Ledger::stats() const {
+  Store::Stats stats;
+  stats.received_bytes = received_bytes_;
+  stats.written_bytes = written_bytes_;
+  const MutexLock lock(mutex_);
+  stats.logical_bytes = static_cast<int64_t>(state_.logical_bytes());
+  stats.damaged_chunks = static_cast<int64_t>(damaged_.size());
+  return stats;
 }
 
 uint64_t Ledger::sequence() const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -119,6 +120,8 @@ class Ledger {
   absl::StatusOr<Freed> FreeUnheld(const std::vector<std::pair<Digest, int64_t>>& chunks, bool dry_run);
 
   Store::Totals totals() const;
+  // What the ledger knows of them.
+  Store::Stats stats() const;
   uint32_t format() const;
   uint64_t sequence() const;
 
@@ -173,6 +176,7 @@ class Ledger {
   absl::flat_hash_map<Digest, HeldChunk> held_ ABSL_GUARDED_BY(mutex_);
   std::map<Digest, std::string> damaged_ ABSL_GUARDED_BY(mutex_);  // What is wrong with them.
   int uploads_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::atomic<int64_t> received_bytes_{0}, written_bytes_{0};
 };
 
 }  // namespace bdh::store

@@ -39,6 +39,7 @@ absl::Status Ledger::CheckRoom() const {
 
 absl::StatusOr<bool> Ledger::Hold(const Digest& digest, std::string_view bytes, const ChunkHint& hint,
                                   std::string_view upload) {
+  received_bytes_ += static_cast<int64_t>(bytes.size());
   {
     const MutexLock lock(mutex_);
     auto found = held_.find(digest);
@@ -53,6 +54,7 @@ absl::StatusOr<bool> Ledger::Hold(const Digest& digest, std::string_view bytes, 
   // The chunk is held: nobody frees it while the lock is open. Another upload that brings it at this moment
   // writes the same bytes.
   const absl::Status status = WriteChunk(digest, bytes, hint, upload);
+  if (status.ok()) written_bytes_ += static_cast<int64_t>(bytes.size());
   if (!status.ok()) {
     ReleaseSlice({digest});
     return status;

@@ -25,6 +25,7 @@
 #include "packs.h"
 #include "reader.h"
 #include "retention.h"
+#include "scrubber.h"
 #include "upload.h"
 #include "usage.h"
 
@@ -113,11 +114,18 @@ absl::StatusOr<std::unique_ptr<Database>> OpenDatabase(const Store::Options& opt
 }
 
 // A folder of an older format becomes one of this format with the first change, which is this one.
-absl::Status RaiseFormat(Ledger& ledger) {
-  if (ledger.format() == 0 || ledger.format() == kFormat) return absl::OkStatus();
-  const auto raise = [](Draft& draft) {
+absl::Status RaiseFormat(const Database& database, Ledger& ledger) {
+  if (ledger.format() == kFormat) return absl::OkStatus();
+  const auto raise = [&](Draft& draft) {
+    uint64_t bytes = 0;
+    const auto records = database.NewIterator(Table::kCheckpoints);
+    for (records->SeekToFirst(); records->Valid(); records->Next()) {
+      const auto record = ParseRecord(ToView(records->value()));
+      if (record.ok()) bytes += record->size_bytes();
+    }
+    draft.state.set_logical_bytes(bytes);
     draft.state.set_format(kFormat);
-    return absl::OkStatus();
+    return database.ToStatus(records->status(), "walk the checkpoints");
   };
   BDH_LOG(INFO) << "the store is taken over from format " << ledger.format();
   return ledger.Apply(raise).status();
@@ -144,7 +152,7 @@ class Store::Impl {
   Database& database() { return *database_; }
 
   absl::Status Recover() {
-    BDH_RETURN_IF_ERROR(RaiseFormat(ledger));
+    BDH_RETURN_IF_ERROR(RaiseFormat(*database_, ledger));
     BDH_RETURN_IF_ERROR(chunks.WalkIndex(nullptr, "", [&](const Digest&, const v1::StoredChunk& where) {
       packs_->AddLive(where);
       return true;
@@ -155,6 +163,7 @@ class Store::Impl {
       BDH_LOG(ERROR) << "damaged: " << wrong
                      << "; the chunks in it are not served, the others are; run a verify";
     }
+    scrubber.emplace(options, *database_, chunks, ledger, integrity);
     compactor.Request();  // Packs that a crash left without an owner go, and old chunks are taken over.
     return absl::OkStatus();
   }
@@ -209,6 +218,7 @@ class Store::Impl {
   std::optional<NamedUploads> named_uploads;  // Made of what recovery finds.
   std::atomic<bool> collecting{false};
   Compactor compactor;
+  std::optional<Scrubber> scrubber;  // After recovery.
 };
 
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -236,7 +246,16 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(Options options) {
 absl::StatusOr<std::unique_ptr<Upload>> Store::Begin(Checkpoint checkpoint) {
   BDH_RETURN_IF_ERROR(CheckDescription(impl_->options, checkpoint));
   BDH_RETURN_IF_ERROR(impl_->ledger.BeginUpload());
-  return std::make_unique<LedgerUpload>(impl_->options, impl_->ledger, std::move(checkpoint),
+  v1::StoredManifest parent;
+  if (impl_->options.compression == Compression::kDelta && !checkpoint.parent.empty()) {
+    // A parent that is not there, or is damaged, is only a chance missed.
+    const auto record = impl_->catalog.Find(checkpoint.parent);
+    if (record.ok()) {
+      auto manifest = impl_->catalog.ManifestOf(*record);
+      if (manifest.ok()) parent = *std::move(manifest);
+    }
+  }
+  return std::make_unique<LedgerUpload>(impl_->options, impl_->ledger, std::move(checkpoint), std::move(parent),
                                         [this](const std::string& name) { impl_->AfterCommit(name); });
 }
 
@@ -452,6 +471,24 @@ Store::Totals Store::totals() const {
   Totals totals = impl_->ledger.totals();
   totals.named_uploads = impl_->named_uploads->count();
   return totals;
+}
+
+Store::Stats Store::stats() const {
+  Stats stats = impl_->ledger.stats();
+  const Packs::Totals packs = impl_->chunks.packs().totals();
+  stats.packs = packs.packs;
+  stats.pack_bytes = packs.bytes;
+  stats.live_bytes = packs.live_bytes;
+  stats.syncs = packs.syncs;
+  stats.sync_seconds = packs.sync_seconds;
+  stats.disk_free_bytes = impl_->options.files->FreeBytes(impl_->options.folder);
+  const Scrubber::State scrub = impl_->scrubber->state();
+  stats.scrub_running = scrub.running;
+  stats.scrub_part_done = scrub.part_done;
+  stats.scrub_rounds = scrub.rounds;
+  stats.scrub_bytes = scrub.bytes;
+  stats.scrub_last_end = scrub.last_round_end;
+  return stats;
 }
 
 absl::StatusOr<Store::Audit> Store::Check() const {

@@ -11,12 +11,14 @@
 namespace bdh::store {
 
 LedgerUpload::LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint,
-                           Committed committed)
+                           v1::StoredManifest parent, Committed committed)
     : options_(options),
       ledger_(ledger),
       checkpoint_(std::move(checkpoint)),
       manifest_(NewManifest(checkpoint_, options.chunk_bytes)),
+      parent_(std::move(parent)),
       committed_(std::move(committed)) {
+  for (const v1::StoredTensor& tensor : parent_.tensors()) parent_tensors_[tensor.info().name()] = &tensor;
   SkipFinishedTensors();
 }
 
@@ -90,10 +92,27 @@ absl::Status LedgerUpload::Append(std::string_view bytes) {
   return absl::OkStatus();
 }
 
+// The chunk at the same place of the parent, if it has the same size there.
+ChunkHint LedgerUpload::HintFor(size_t bytes) const {
+  ChunkHint hint{.element_bytes = ElementBytes(current().dtype), .base = {}};
+  const auto found = parent_tensors_.find(current().name);
+  if (found == parent_tensors_.end() || static_cast<int64_t>(parent_.chunk_bytes()) != options_.chunk_bytes) {
+    return hint;
+  }
+  const v1::StoredTensor& tensor = *found->second;
+  const int64_t index = (offset_ - 1) / options_.chunk_bytes;  // offset_ stands at the chunk's end.
+  const int64_t size = tensor.info().size_bytes();
+  if (index < ChunkCount(size, options_.chunk_bytes) &&
+      ChunkSize(size, options_.chunk_bytes, index) == static_cast<int64_t>(bytes)) {
+    hint.base = DigestAt(tensor, index);
+  }
+  return hint;
+}
+
 absl::Status LedgerUpload::StoreChunk(std::string_view bytes) {
   const Digest digest = sha_.Of(bytes);
   if (!held_.contains(digest)) {
-    BDH_RETURN_IF_ERROR(ledger_.Hold(digest, bytes).status());
+    BDH_RETURN_IF_ERROR(ledger_.Hold(digest, bytes, HintFor(bytes.size())).status());
     held_.emplace(digest, static_cast<int64_t>(bytes.size()));
   }
   manifest_.mutable_tensors(static_cast<int>(index_))->mutable_chunk_digests()->append(digest.view());

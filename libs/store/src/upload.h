@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/container/flat_hash_map.h"
 #include "bdh/store/store.h"
 #include "bdh/v1/store_manifest.pb.h"
 #include "digest.h"
@@ -17,7 +18,9 @@ class LedgerUpload final : public Upload {
   // `checkpoint` is checked, BeginUpload was called.
   // `committed` is told the name of the checkpoint once it is there.
   using Committed = std::function<void(const std::string& name)>;
-  LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint, Committed committed);
+  // `parent` is the manifest of the checkpoint that this one continues, or empty.
+  LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint, v1::StoredManifest parent,
+               Committed committed);
   ~LedgerUpload() override;
 
   absl::Status AddChunk(std::string_view tensor, int64_t offset, std::string_view bytes) override;
@@ -27,6 +30,7 @@ class LedgerUpload final : public Upload {
   absl::Status CheckPosition(std::string_view tensor, int64_t offset, std::string_view bytes) const;
   absl::Status Append(std::string_view bytes);
   absl::Status StoreChunk(std::string_view bytes);
+  ChunkHint HintFor(size_t bytes) const;
   void SkipFinishedTensors();
   const Tensor& current() const { return checkpoint_.tensors[index_]; }
   bool complete() const { return index_ == checkpoint_.tensors.size(); }
@@ -35,6 +39,8 @@ class LedgerUpload final : public Upload {
   Ledger& ledger_;
   Checkpoint checkpoint_;
   v1::StoredManifest manifest_;
+  const v1::StoredManifest parent_;
+  absl::flat_hash_map<std::string_view, const v1::StoredTensor*> parent_tensors_;
   Sha256 sha_;
   size_t index_ = 0;     // The tensor whose bytes come next.
   int64_t offset_ = 0;   // In it.

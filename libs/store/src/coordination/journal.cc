@@ -68,7 +68,7 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& folder
   BDH_ASSIGN_OR_RETURN(HighWater high_water, HighWater::Open(SystemFiles(), folder + "/high_water"));
   const bool used = high_water.value() > 0;
   const std::string database = folder + "/db";
-  BDH_ASSIGN_OR_RETURN(const bool exists, Database::Exists(database));
+  BDH_ASSIGN_OR_RETURN(const bool exists, Database::Exists(SystemFiles(), database));
   if (used && !exists) return InWords(absl::DataLossError("its database is gone"), folder);
   if (used) {
     // Looks before anything is written: opening for writing would make what a damaged log has lost final.

@@ -153,6 +153,10 @@ class Store {
     int64_t min_free_bytes = 64 << 20;        // Writing stops while the disk has less, so deleting still can.
     Compression compression = Compression::kNone;  // Of chunks written from now on.
     int64_t pack_bytes = 256 << 20;                // Size of the files that chunks are packed into.
+    // Everything is read and compared with its digests in the background, at most this fast and once in an
+    // interval.
+    int64_t scrub_bytes_per_second = 0;  // 0: never.
+    absl::Duration scrub_interval = absl::Hours(24 * 7);
     std::function<absl::Time()> clock = absl::Now;
     Files* files = &SystemFiles();  // What lies under the store; a test may put its own disk there,
     rocksdb::Env* env = nullptr;    // and under RocksDB. Null: RocksDB's own.
@@ -299,6 +303,27 @@ class Store {
     int named_uploads = 0;
   };
   Totals totals() const;
+
+  // What an operator watches; cheap.
+  struct Stats {
+    int64_t logical_bytes = 0;  // Of all checkpoints and blobs, as if each stood alone: over
+                                // Totals::stored_bytes, what keeping chunks once saves.
+    int64_t packs = 0;
+    int64_t pack_bytes = 0;  // On disk,
+    int64_t live_bytes = 0;  // of which something points to.
+    int64_t disk_free_bytes = 0;
+    int64_t damaged_chunks = 0;  // Known to be.
+    int64_t received_bytes = 0;  // Chunks that uploads brought, since the start,
+    int64_t written_bytes = 0;   // of which new and written.
+    int64_t syncs = 0;           // Of packs, since the start.
+    double sync_seconds = 0;
+    bool scrub_running = false;
+    double scrub_part_done = 0;  // Of the present round.
+    int64_t scrub_rounds = 0;
+    int64_t scrub_bytes = 0;
+    absl::Time scrub_last_end = absl::InfinitePast();
+  };
+  Stats stats() const;
 
   // Puts what stands in the log to its place, so that the next Open need not read that again. What was
   // answered with OK is safe without.
