@@ -201,26 +201,39 @@ absl::Status Database::WriteDurably(rocksdb::WriteBatch& batch) {
   return Write(batch, true);
 }
 
-absl::Status Database::Write(rocksdb::WriteBatch& batch, bool sync) {
-  if (stopped_) {
-    // After a full disk RocksDB writes nothing until told that there is room again.
-    const rocksdb::Status resumed = db_->Resume();
-    if (!resumed.ok()) return ToStatus(resumed, "resume writing");
-    stopped_ = false;
+absl::Status Database::CheckWritable() {
+  if (broken_) {
+    return absl::InternalError(absl::StrFormat(
+        "the store writes no more until it is started again, since the disk of %s failed", folder_));
   }
+  if (!full_) return absl::OkStatus();
+  const rocksdb::Status resumed = db_->Resume();
+  if (!resumed.ok()) return ToStatus(resumed, "resume writing");
+  full_ = false;
+  return absl::OkStatus();
+}
+
+absl::Status Database::Failed(const rocksdb::Status& status, std::string_view doing) {
+  if (status.ok()) return absl::OkStatus();
+  (status.IsNoSpace() ? full_ : broken_) = true;
+  return ToStatus(status, doing);
+}
+
+absl::Status Database::Write(rocksdb::WriteBatch& batch, bool sync) {
+  BDH_RETURN_IF_ERROR(CheckWritable());
   rocksdb::WriteOptions options;
   options.sync = sync;
-  const rocksdb::Status status = db_->Write(options, &batch);
-  if (!status.ok()) stopped_ = true;
-  return ToStatus(status, "write");
+  return Failed(db_->Write(options, &batch), "write");
 }
 
 absl::Status Database::SyncLog() {
-  return ToStatus(db_->SyncWAL(), "sync the log");
+  BDH_RETURN_IF_ERROR(CheckWritable());
+  return Failed(db_->SyncWAL(), "sync the log");
 }
 
 absl::Status Database::Flush() {
-  return ToStatus(db_->Flush(rocksdb::FlushOptions(), tables_), "flush");
+  BDH_RETURN_IF_ERROR(CheckWritable());
+  return Failed(db_->Flush(rocksdb::FlushOptions(), tables_), "flush");
 }
 
 absl::Status Database::ToStatus(const rocksdb::Status& status, std::string_view doing) const {

@@ -88,7 +88,13 @@ class Database {
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> tables_;
   bool lacked_tables_ = false;
-  std::atomic<bool> stopped_{false};  // RocksDB refuses writes after an error, until told to resume.
+  absl::Status CheckWritable();
+  absl::Status Failed(const rocksdb::Status& status, std::string_view doing);
+
+  std::atomic<bool> full_{
+      false};  // The disk was full: RocksDB writes nothing until told that there is room again.
+  std::atomic<bool> broken_{
+      false};  // The disk failed: nobody knows what is on it until the store is opened again.
 };
 
 }  // namespace bdh::store
