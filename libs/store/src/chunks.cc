@@ -63,7 +63,6 @@ absl::StatusOr<v1::StoredChunk> Chunks::Write(const Digest& digest, std::string_
 
 void Chunks::Point(const Digest& digest, const v1::StoredChunk& where, rocksdb::WriteBatch& batch) {
   batch.Put(database_[Table::kIndex], ToSlice(digest.view()), where.SerializeAsString());
-  packs_.AddLive(where);
 }
 
 absl::StatusOr<std::optional<v1::StoredChunk>> Chunks::Remove(const Digest& digest,

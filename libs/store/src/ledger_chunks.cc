@@ -98,6 +98,7 @@ absl::Status Ledger::WriteChunk(const Digest& digest, std::string_view bytes, Ch
     if (!where.base().empty()) {
       BDH_ASSIGN_OR_RETURN(const bool may_be, MayBeBase(where.base()));
       if (!may_be) {  // It was freed meanwhile.
+        chunks_.packs().RemoveLive(where);
         hint.base.reset();
         continue;
       }
@@ -148,7 +149,10 @@ absl::Status Ledger::Relocate(const std::vector<Relocation>& moves) {
   rocksdb::WriteBatch batch;
   for (const Relocation& move : moves) {
     BDH_ASSIGN_OR_RETURN(const auto now, chunks_.Find(move.digest));
-    if (!now.has_value() || now->pack() != move.from.pack() || now->offset() != move.from.offset()) continue;
+    if (!now.has_value() || now->pack() != move.from.pack() || now->offset() != move.from.offset()) {
+      chunks_.packs().RemoveLive(move.to);
+      continue;
+    }
     BDH_RETURN_IF_ERROR(chunks_.Remove(move.digest, batch).status());
     chunks_.Point(move.digest, move.to, batch);
   }
@@ -162,7 +166,10 @@ absl::Status Ledger::Adopt(const std::vector<std::pair<Digest, v1::StoredChunk>>
   for (const auto& [digest, where] : chunks) {
     BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
     BDH_ASSIGN_OR_RETURN(const auto now, chunks_.Find(digest));
-    if (now.has_value() || (!holders.any() && !held_.contains(digest))) continue;
+    if (now.has_value() || (!holders.any() && !held_.contains(digest))) {
+      chunks_.packs().RemoveLive(where);
+      continue;
+    }
     BDH_RETURN_IF_ERROR(chunks_.Remove(digest, batch).status());
     chunks_.Point(digest, where, batch);
   }

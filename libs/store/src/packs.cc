@@ -97,6 +97,7 @@ absl::Status Packs::Append(const Digest& digest, std::string_view bytes, v1::Sto
     State& state = packs_[id];
     offset = state.size_bytes;
     state.size_bytes += record;
+    state.live_bytes += record;  // From the start, or the pack could go before the index points to it.
     ++state.writers;
     file = state.file;
     if (state.size_bytes >= pack_bytes_) current_ = 0;

@@ -32,6 +32,7 @@ class Packs {
   static absl::StatusOr<std::unique_ptr<Packs>> Open(Files& files, std::string folder, int64_t pack_bytes);
 
   // Writes a chunk and says where: pack, offset, stored_bytes and crc32c of `where` are set.
+  // It counts as live: whoever does not point the index to it says RemoveLive.
   absl::Status Append(const Digest& digest, std::string_view bytes, v1::StoredChunk& where);
   // What was appended before survives a power cut. If the system fails here, nobody knows what is on the
   // disk: nothing more is written until the store is opened again.
