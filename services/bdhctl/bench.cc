@@ -12,13 +12,10 @@ void AddBenchCommand(CLI::App& app, Invocation& invocation) {
   // What follows is bdh-lab's to read, flags included.
   bench->prefix_command();
   bench->footer(
-      "bdhctl bench decode|prefill|fork|threads [FLAGS]; `bdhctl bench decode --help` lists the flags.
-"
-      "bdhctl bench data measures how text becomes batches.
-"
-      "bdhctl bench store [--folder F] [--bytes N] [--rounds N] [--json] measures the store beside the disk.
-
-"
+      "bdhctl bench decode|prefill|fork|threads [FLAGS]; `bdhctl bench decode --help` lists the flags.\n"
+      "bdhctl bench data measures how text becomes batches.\n"
+      "bdhctl bench store [--folder F] [--bytes N] [--rounds N] [--json] measures the store beside the "
+      "disk.\n\n"
       "Examples:\n"
       "  bdhctl bench decode --json\n"
       "  bdhctl bench decode --dtype bf16 --contexts 64,512\n"
