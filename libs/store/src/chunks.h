@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bdh/store/store.h"
@@ -48,8 +49,11 @@ class Chunks {
 
   // Adds the index entry to `batch`; the one that may be there was removed.
   void Point(const Digest& digest, const v1::StoredChunk& where, rocksdb::WriteBatch& batch);
-  // Takes the entry away; answers it if there was one.
+  // Takes the entry away; answers it if there was one. Its bytes count as living until Settle(true) says that
+  // `batch` was written: a pack that went before would be missed if the batch does not come to the disk. Like
+  // Settle only under the ledger's lock.
   absl::StatusOr<std::optional<v1::StoredChunk>> Remove(const Digest& digest, rocksdb::WriteBatch& batch);
+  void Settle(bool written);
 
   // Nullopt: there is no such chunk (in a pack).
   absl::StatusOr<std::optional<v1::StoredChunk>> Find(const Digest& digest,
@@ -83,6 +87,7 @@ class Chunks {
   const Store::Options& options_;
   Database& database_;
   Packs& packs_;
+  absl::flat_hash_map<Digest, v1::StoredChunk> dying_;  // Removed by a batch that is not written yet.
 };
 
 }  // namespace bdh::store

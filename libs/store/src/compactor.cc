@@ -74,8 +74,9 @@ absl::Status Compactor::Compact() {
 // Only once the log is synced is it sure that no power cut brings back an entry that points to what goes
 // here.
 absl::Status Compactor::Clean() {
+  const std::vector<uint64_t> dead = chunks_.packs().Dead();
   BDH_RETURN_IF_ERROR(database_.SyncLog());
-  chunks_.packs().Clean();
+  chunks_.packs().Clean(dead);
   return absl::OkStatus();
 }
 

@@ -136,6 +136,7 @@ class Ledger {
 
   absl::Status WriteChunk(const Digest& digest, std::string_view bytes, ChunkHint hint,
                           std::string_view upload);
+  absl::Status Settled(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status PointChunk(const Digest& digest, const v1::StoredChunk& where, rocksdb::WriteBatch& batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<bool> MayBeBase(std::string_view digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -104,12 +104,13 @@ absl::Status Ledger::WriteChunk(const Digest& digest, std::string_view bytes, Ch
       }
     }
     rocksdb::WriteBatch batch;
+    chunks_.Settle(false);
     BDH_RETURN_IF_ERROR(PointChunk(digest, where, batch));
     batch.Put(database_[Table::kPending], PendingChunk(digest.view()), ToSlice(upload));
     const bool heals = damaged_.count(digest) > 0;
     if (heals) batch.Delete(database_[Table::kRecords], RecordKey(own::kDamage, digest.view()));
     // Not synced: Commit syncs the log, and with it all that was written before.
-    BDH_RETURN_IF_ERROR(database_.Write(batch));
+    BDH_RETURN_IF_ERROR(Settled(database_.Write(batch)));
     HeldChunk& chunk = held_.at(digest);
     chunk.stored = chunk.pending = true;
     if (heals) damaged_.erase(digest);
@@ -143,10 +144,17 @@ absl::Status Ledger::RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batc
   return holders.any() || held_.contains(base) ? absl::OkStatus() : RemoveChunk(base, batch);
 }
 
+// What `status`, of the write of a batch, means for the chunks that the batch removes.
+absl::Status Ledger::Settled(absl::Status status) {
+  chunks_.Settle(status.ok());
+  return status;
+}
+
 absl::Status Ledger::Relocate(const std::vector<Relocation>& moves) {
   if (moves.empty()) return absl::OkStatus();
   const MutexLock lock(mutex_);
   rocksdb::WriteBatch batch;
+  chunks_.Settle(false);
   for (const Relocation& move : moves) {
     BDH_ASSIGN_OR_RETURN(const auto now, chunks_.Find(move.digest));
     if (!now.has_value() || now->pack() != move.from.pack() || now->offset() != move.from.offset()) {
@@ -156,13 +164,14 @@ absl::Status Ledger::Relocate(const std::vector<Relocation>& moves) {
     BDH_RETURN_IF_ERROR(chunks_.Remove(move.digest, batch).status());
     chunks_.Point(move.digest, move.to, batch);
   }
-  return database_.WriteDurably(batch);
+  return Settled(database_.WriteDurably(batch));
 }
 
 absl::Status Ledger::Adopt(const std::vector<std::pair<Digest, v1::StoredChunk>>& chunks) {
   if (chunks.empty()) return absl::OkStatus();
   const MutexLock lock(mutex_);
   rocksdb::WriteBatch batch;
+  chunks_.Settle(false);
   for (const auto& [digest, where] : chunks) {
     BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
     BDH_ASSIGN_OR_RETURN(const auto now, chunks_.Find(digest));
@@ -173,7 +182,7 @@ absl::Status Ledger::Adopt(const std::vector<std::pair<Digest, v1::StoredChunk>>
     BDH_RETURN_IF_ERROR(chunks_.Remove(digest, batch).status());
     chunks_.Point(digest, where, batch);
   }
-  return database_.WriteDurably(batch);
+  return Settled(database_.WriteDurably(batch));
 }
 
 void Ledger::Release(const ChunkSizes& chunks) {
@@ -197,6 +206,7 @@ absl::Status Ledger::DropUnowned(const Digest& digest, const HeldChunk& chunk, r
 void Ledger::ReleaseSlice(const std::vector<Digest>& slice) {
   const MutexLock lock(mutex_);
   rocksdb::WriteBatch batch;
+  chunks_.Settle(false);
   for (const Digest& digest : slice) {
     const auto found = held_.find(digest);
     if (found == held_.end() || --found->second.holders > 0) continue;
@@ -208,7 +218,7 @@ void Ledger::ReleaseSlice(const std::vector<Digest>& slice) {
     held_.erase(found);
   }
   if (batch.Count() == 0) return;
-  if (const absl::Status status = database_.Write(batch); !status.ok()) {
+  if (const absl::Status status = Settled(database_.Write(batch)); !status.ok()) {
     BDH_LOG(WARNING) << "chunks of an unfinished upload stay until the next start: " << status.message();
   }
 }
@@ -268,6 +278,7 @@ absl::Status Ledger::CollectSlice(const std::string& id_key,
                                   const std::vector<std::pair<Digest, int64_t>>& slice, int64_t& freed) {
   const MutexLock lock(mutex_);
   rocksdb::WriteBatch batch;
+  chunks_.Settle(false);
   int64_t bytes = 0;
   for (const auto& [digest, size] : slice) {
     const std::string own = ReferenceKey(digest.view(), id_key);
@@ -292,7 +303,7 @@ absl::Status Ledger::CollectSlice(const std::string& id_key,
   next.set_stored_bytes(state_.stored_bytes() - bytes);
   // Not synced and not numbered: after a power cut it is done again.
   batch.Put(database_[Table::kState], kStateKey, next.SerializeAsString());
-  BDH_RETURN_IF_ERROR(database_.Write(batch));
+  BDH_RETURN_IF_ERROR(Settled(database_.Write(batch)));
   state_ = std::move(next);
   freed += bytes;
   return absl::OkStatus();
@@ -303,6 +314,7 @@ absl::StatusOr<Ledger::Freed> Ledger::FreeUnheld(const std::vector<std::pair<Dig
   Freed freed;
   const MutexLock lock(mutex_);
   rocksdb::WriteBatch batch;
+  chunks_.Settle(false);
   for (const auto& [digest, size] : chunks) {
     if (held_.contains(digest)) continue;
     BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
@@ -314,7 +326,7 @@ absl::StatusOr<Ledger::Freed> Ledger::FreeUnheld(const std::vector<std::pair<Dig
     batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
   }
   if (batch.Count() > 0) {
-    BDH_RETURN_IF_ERROR(database_.Write(batch));
+    BDH_RETURN_IF_ERROR(Settled(database_.Write(batch)));
   }
   return freed;
 }
@@ -323,9 +335,10 @@ absl::Status Ledger::FreeOrphan(const Digest& digest) {
   const MutexLock lock(mutex_);
   BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
   rocksdb::WriteBatch batch;
+  chunks_.Settle(false);
   if (!holders.any()) BDH_RETURN_IF_ERROR(RemoveChunk(digest, batch));
   batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
-  return database_.Write(batch);
+  return Settled(database_.Write(batch));
 }
 
 // A chunk of a named upload whose client may come back. A power cut may have taken the bytes and left the

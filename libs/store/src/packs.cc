@@ -234,17 +234,28 @@ std::vector<Packs::Pack> Packs::WorthRewriting() {
   return worth;
 }
 
-void Packs::Clean() {
+std::vector<uint64_t> Packs::Dead() {
   const MutexLock lock(mutex_);
   if (current_ != 0 && packs_[current_].live_bytes == 0 && packs_[current_].size_bytes > 0 &&
       packs_[current_].writers == 0) {
     current_ = 0;
   }
-  ++moment_;
-  for (auto& [id, state] : packs_) {
+  std::vector<uint64_t> dead;
+  for (const auto& [id, state] : packs_) {
     if (id == current_ || state.live_bytes > 0 || state.writers > 0 || state.retired_at > 0) continue;
-    state.retired_at = moment_;
-    state.dirty = false;
+    dead.push_back(id);
+  }
+  return dead;
+}
+
+void Packs::Clean(const std::vector<uint64_t>& dead) {
+  const MutexLock lock(mutex_);
+  ++moment_;
+  for (const uint64_t id : dead) {
+    const auto found = packs_.find(id);
+    if (found == packs_.end() || found->second.retired_at > 0) continue;
+    found->second.retired_at = moment_;
+    found->second.dirty = false;
   }
   RemoveRetired();
 }

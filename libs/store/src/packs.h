@@ -55,8 +55,11 @@ class Packs {
   // Packs that are worth rewriting: more than half dead, or many small ones. The one being written is closed
   // first if it is such a one.
   std::vector<Pack> WorthRewriting();
-  // Takes away packs in which nothing lives. Their index entries are durably gone: the log was synced.
-  void Clean();
+  // Packs in which nothing lives; the one being written is closed first if it is such a one. Nothing will
+  // live in them again.
+  std::vector<uint64_t> Dead();
+  // Takes these away, whose index entries are durably gone: the log was synced after Dead.
+  void Clean(const std::vector<uint64_t>& dead);
   // All packs, for a copy; nothing is written to them any more when this returns.
   struct Sealed {
     std::string name;
