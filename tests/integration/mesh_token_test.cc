@@ -133,10 +133,10 @@ TEST_F(MeshTokenTest, TheDataLoaderDemandsIt) {
 }
 
 TEST_F(MeshTokenTest, TheCheckpointStoreDemandsIt) {
-  ExpectServerGuarded<checkpoint_store::Server>(Config(), &checkpoint_store::OptionsFromConfig,
-                                                {"CheckpointAdminService", "CheckpointStoreService",
-                                                 "CoordinationService", "KeyValueService", "RunRecordService",
-                                                 "SnapshotService"});
+  ExpectServerGuarded<checkpoint_store::Server>(
+      Config(), &checkpoint_store::OptionsFromConfig,
+      {"CheckpointAdminService", "CheckpointStoreService", "CoordinationService", "KeyValueService",
+       "RunRecordService", "SnapshotService"});
 }
 
 TEST_F(MeshTokenTest, InferenceDemandsIt) {

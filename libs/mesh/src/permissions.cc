@@ -26,7 +26,8 @@ constexpr const char* kDefaults[] = {
     "DescribeTokenizer, ExportTokenizer, ListTokenizers",
     "bdh-data-loader: GetCheckpoint, DescribeCheckpoint, ListTags",
     // Pushes checkpoints to another store, and repairs from one.
-    "bdh-checkpoint-store: GetCheckpoint, FindMissingChunks, PutChunks, CommitUpload, DescribeCheckpoint, SetTag",
+    "bdh-checkpoint-store: GetCheckpoint, FindMissingChunks, PutChunks, CommitUpload, DescribeCheckpoint, "
+    "SetTag",
 };
 
 absl::string_view Absl(std::string_view text) {

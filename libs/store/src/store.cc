@@ -255,7 +255,8 @@ absl::StatusOr<std::unique_ptr<Upload>> Store::Begin(Checkpoint checkpoint) {
       if (manifest.ok()) parent = *std::move(manifest);
     }
   }
-  return std::make_unique<LedgerUpload>(impl_->options, impl_->ledger, std::move(checkpoint), std::move(parent),
+  return std::make_unique<LedgerUpload>(impl_->options, impl_->ledger, std::move(checkpoint),
+                                        std::move(parent),
                                         [this](const std::string& name) { impl_->AfterCommit(name); });
 }
 

@@ -19,8 +19,8 @@ class LedgerUpload final : public Upload {
   // `committed` is told the name of the checkpoint once it is there.
   using Committed = std::function<void(const std::string& name)>;
   // `parent` is the manifest of the checkpoint that this one continues, or empty.
-  LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint, v1::StoredManifest parent,
-               Committed committed);
+  LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint,
+               v1::StoredManifest parent, Committed committed);
   ~LedgerUpload() override;
 
   absl::Status AddChunk(std::string_view tensor, int64_t offset, std::string_view bytes) override;

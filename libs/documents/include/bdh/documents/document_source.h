@@ -14,8 +14,8 @@
 //   }
 //   source->report();
 //
-// The order is that of the files, and of the rows in each. Memory is bounded: a few MiB, plus three times the longest
-// row (Options::max_document_bytes; of parquet, the largest page), plus the hashes of dedupe.
+// The order is that of the files, and of the rows in each. Memory is bounded: a few MiB, plus three times the
+// longest row (Options::max_document_bytes; of parquet, the largest page), plus the hashes of dedupe.
 #pragma once
 
 #include <cstdint>
