@@ -65,20 +65,12 @@ void Chunks::Point(const Digest& digest, const v1::StoredChunk& where, rocksdb::
   batch.Put(database_[Table::kIndex], ToSlice(digest.view()), where.SerializeAsString());
 }
 
-absl::StatusOr<std::optional<v1::StoredChunk>> Chunks::Remove(const Digest& digest,
-                                                              rocksdb::WriteBatch& batch) {
+absl::StatusOr<std::optional<v1::StoredChunk>> Chunks::Remove(const Digest& digest, IndexBatch& batch) {
   BDH_ASSIGN_OR_RETURN(const auto there, Find(digest));
-  if (there.has_value()) dying_.emplace(digest, *there);
+  if (there.has_value()) batch.removed.emplace(digest, *there);
   batch.Delete(database_[Table::kIndex], ToSlice(digest.view()));
   batch.Delete(database_[Table::kChunks], ToSlice(digest.view()));
   return there;
-}
-
-void Chunks::Settle(bool written) {
-  for (const auto& [digest, where] : dying_) {
-    if (written) packs_.RemoveLive(where);
-  }
-  dying_.clear();
 }
 
 absl::StatusOr<std::optional<v1::StoredChunk>> Chunks::Find(const Digest& digest,

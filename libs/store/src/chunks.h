@@ -34,6 +34,12 @@ struct ChunkHint {
   std::optional<Digest> base = {};  // A chunk of the same size that may be alike.
 };
 
+// A batch, and the index entries it takes away. Their bytes count as living until it is written: a pack that
+// went before would be missed if the batch does not come to the disk.
+struct IndexBatch : rocksdb::WriteBatch {
+  absl::flat_hash_map<Digest, v1::StoredChunk> removed;
+};
+
 // Where the bytes of chunks are: in packs, by table `index`; those of a store of the first format in table
 // `chunks` until they are moved. Thread-safe; who may remove a chunk is the ledger's affair.
 class Chunks {
@@ -49,11 +55,8 @@ class Chunks {
 
   // Adds the index entry to `batch`; the one that may be there was removed.
   void Point(const Digest& digest, const v1::StoredChunk& where, rocksdb::WriteBatch& batch);
-  // Takes the entry away; answers it if there was one. Its bytes count as living until Settle(true) says that
-  // `batch` was written: a pack that went before would be missed if the batch does not come to the disk. Like
-  // Settle only under the ledger's lock.
-  absl::StatusOr<std::optional<v1::StoredChunk>> Remove(const Digest& digest, rocksdb::WriteBatch& batch);
-  void Settle(bool written);
+  // Takes the entry away; answers it if there was one.
+  absl::StatusOr<std::optional<v1::StoredChunk>> Remove(const Digest& digest, IndexBatch& batch);
 
   // Nullopt: there is no such chunk (in a pack).
   absl::StatusOr<std::optional<v1::StoredChunk>> Find(const Digest& digest,
@@ -87,7 +90,6 @@ class Chunks {
   const Store::Options& options_;
   Database& database_;
   Packs& packs_;
-  absl::flat_hash_map<Digest, v1::StoredChunk> dying_;  // Removed by a batch that is not written yet.
 };
 
 }  // namespace bdh::store

@@ -136,16 +136,15 @@ class Ledger {
 
   absl::Status WriteChunk(const Digest& digest, std::string_view bytes, ChunkHint hint,
                           std::string_view upload);
-  absl::Status Settled(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status PointChunk(const Digest& digest, const v1::StoredChunk& where, rocksdb::WriteBatch& batch)
+  absl::Status Settled(absl::Status status, const IndexBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status PointChunk(const Digest& digest, const v1::StoredChunk& where, IndexBatch& batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<bool> MayBeBase(std::string_view digest) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Numbers the change and writes it; the state is as before if that fails.
   absl::Status Finish(Draft& draft) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   int64_t CollectUnlisted(const Draft& draft);
   // With the chunks it was the difference from, if nothing else holds them.
-  absl::Status RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batch)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status RemoveChunk(const Digest& digest, IndexBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status LoadDamage();
   absl::Status CheckName(const Checkpoint& checkpoint, const Digest& digest,
                          std::optional<v1::StoredCheckpoint>& same) const;
@@ -158,7 +157,7 @@ class Ledger {
   absl::Status CollectSlice(const std::string& id_key, const std::vector<std::pair<Digest, int64_t>>& slice,
                             int64_t& freed);
   void ReleaseSlice(const std::vector<Digest>& slice);
-  absl::Status DropUnowned(const Digest& digest, const HeldChunk& chunk, rocksdb::WriteBatch& batch)
+  absl::Status DropUnowned(const Digest& digest, const HeldChunk& chunk, IndexBatch& batch)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status FreeOrphan(const Digest& digest);
   absl::Status KeepForUpload(const Digest& digest, ChunkSizes& chunks);

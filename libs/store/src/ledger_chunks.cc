@@ -103,14 +103,13 @@ absl::Status Ledger::WriteChunk(const Digest& digest, std::string_view bytes, Ch
         continue;
       }
     }
-    rocksdb::WriteBatch batch;
-    chunks_.Settle(false);
+    IndexBatch batch;
     BDH_RETURN_IF_ERROR(PointChunk(digest, where, batch));
     batch.Put(database_[Table::kPending], PendingChunk(digest.view()), ToSlice(upload));
     const bool heals = damaged_.count(digest) > 0;
     if (heals) batch.Delete(database_[Table::kRecords], RecordKey(own::kDamage, digest.view()));
     // Not synced: Commit syncs the log, and with it all that was written before.
-    BDH_RETURN_IF_ERROR(Settled(database_.Write(batch)));
+    BDH_RETURN_IF_ERROR(Settled(database_.Write(batch), batch));
     HeldChunk& chunk = held_.at(digest);
     chunk.stored = chunk.pending = true;
     if (heals) damaged_.erase(digest);
@@ -118,8 +117,7 @@ absl::Status Ledger::WriteChunk(const Digest& digest, std::string_view bytes, Ch
   }
 }
 
-absl::Status Ledger::PointChunk(const Digest& digest, const v1::StoredChunk& where,
-                                rocksdb::WriteBatch& batch) {
+absl::Status Ledger::PointChunk(const Digest& digest, const v1::StoredChunk& where, IndexBatch& batch) {
   BDH_ASSIGN_OR_RETURN(const auto before, chunks_.Remove(digest, batch));
   if (before.has_value() && !before->base().empty()) {
     batch.Delete(database_[Table::kReferences], ReferenceKey(before->base(), digest.view()));
@@ -131,7 +129,7 @@ absl::Status Ledger::PointChunk(const Digest& digest, const v1::StoredChunk& whe
   return absl::OkStatus();
 }
 
-absl::Status Ledger::RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batch) {
+absl::Status Ledger::RemoveChunk(const Digest& digest, IndexBatch& batch) {
   BDH_ASSIGN_OR_RETURN(const auto there, chunks_.Remove(digest, batch));
   if (damaged_.erase(digest) > 0) {
     batch.Delete(database_[Table::kRecords], RecordKey(own::kDamage, digest.view()));
@@ -144,17 +142,17 @@ absl::Status Ledger::RemoveChunk(const Digest& digest, rocksdb::WriteBatch& batc
   return holders.any() || held_.contains(base) ? absl::OkStatus() : RemoveChunk(base, batch);
 }
 
-// What `status`, of the write of a batch, means for the chunks that the batch removes.
-absl::Status Ledger::Settled(absl::Status status) {
-  chunks_.Settle(status.ok());
+// `status` is that of the write of `batch`.
+absl::Status Ledger::Settled(absl::Status status, const IndexBatch& batch) {
+  if (!status.ok()) return status;
+  for (const auto& [digest, where] : batch.removed) chunks_.packs().RemoveLive(where);
   return status;
 }
 
 absl::Status Ledger::Relocate(const std::vector<Relocation>& moves) {
   if (moves.empty()) return absl::OkStatus();
   const MutexLock lock(mutex_);
-  rocksdb::WriteBatch batch;
-  chunks_.Settle(false);
+  IndexBatch batch;
   for (const Relocation& move : moves) {
     BDH_ASSIGN_OR_RETURN(const auto now, chunks_.Find(move.digest));
     if (!now.has_value() || now->pack() != move.from.pack() || now->offset() != move.from.offset()) {
@@ -164,14 +162,13 @@ absl::Status Ledger::Relocate(const std::vector<Relocation>& moves) {
     BDH_RETURN_IF_ERROR(chunks_.Remove(move.digest, batch).status());
     chunks_.Point(move.digest, move.to, batch);
   }
-  return Settled(database_.WriteDurably(batch));
+  return Settled(database_.WriteDurably(batch), batch);
 }
 
 absl::Status Ledger::Adopt(const std::vector<std::pair<Digest, v1::StoredChunk>>& chunks) {
   if (chunks.empty()) return absl::OkStatus();
   const MutexLock lock(mutex_);
-  rocksdb::WriteBatch batch;
-  chunks_.Settle(false);
+  IndexBatch batch;
   for (const auto& [digest, where] : chunks) {
     BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
     BDH_ASSIGN_OR_RETURN(const auto now, chunks_.Find(digest));
@@ -182,7 +179,7 @@ absl::Status Ledger::Adopt(const std::vector<std::pair<Digest, v1::StoredChunk>>
     BDH_RETURN_IF_ERROR(chunks_.Remove(digest, batch).status());
     chunks_.Point(digest, where, batch);
   }
-  return Settled(database_.WriteDurably(batch));
+  return Settled(database_.WriteDurably(batch), batch);
 }
 
 void Ledger::Release(const ChunkSizes& chunks) {
@@ -197,7 +194,7 @@ void Ledger::Release(const ChunkSizes& chunks) {
   ReleaseSlice(slice);
 }
 
-absl::Status Ledger::DropUnowned(const Digest& digest, const HeldChunk& chunk, rocksdb::WriteBatch& batch) {
+absl::Status Ledger::DropUnowned(const Digest& digest, const HeldChunk& chunk, IndexBatch& batch) {
   if (chunk.referenced) return absl::OkStatus();
   BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
   return holders.any() ? absl::OkStatus() : RemoveChunk(digest, batch);
@@ -205,8 +202,7 @@ absl::Status Ledger::DropUnowned(const Digest& digest, const HeldChunk& chunk, r
 
 void Ledger::ReleaseSlice(const std::vector<Digest>& slice) {
   const MutexLock lock(mutex_);
-  rocksdb::WriteBatch batch;
-  chunks_.Settle(false);
+  IndexBatch batch;
   for (const Digest& digest : slice) {
     const auto found = held_.find(digest);
     if (found == held_.end() || --found->second.holders > 0) continue;
@@ -218,7 +214,7 @@ void Ledger::ReleaseSlice(const std::vector<Digest>& slice) {
     held_.erase(found);
   }
   if (batch.Count() == 0) return;
-  if (const absl::Status status = Settled(database_.Write(batch)); !status.ok()) {
+  if (const absl::Status status = Settled(database_.Write(batch), batch); !status.ok()) {
     BDH_LOG(WARNING) << "chunks of an unfinished upload stay until the next start: " << status.message();
   }
 }
@@ -277,8 +273,7 @@ absl::StatusOr<int64_t> Ledger::Collect(uint64_t id) {
 absl::Status Ledger::CollectSlice(const std::string& id_key,
                                   const std::vector<std::pair<Digest, int64_t>>& slice, int64_t& freed) {
   const MutexLock lock(mutex_);
-  rocksdb::WriteBatch batch;
-  chunks_.Settle(false);
+  IndexBatch batch;
   int64_t bytes = 0;
   for (const auto& [digest, size] : slice) {
     const std::string own = ReferenceKey(digest.view(), id_key);
@@ -303,7 +298,7 @@ absl::Status Ledger::CollectSlice(const std::string& id_key,
   next.set_stored_bytes(state_.stored_bytes() - bytes);
   // Not synced and not numbered: after a power cut it is done again.
   batch.Put(database_[Table::kState], kStateKey, next.SerializeAsString());
-  BDH_RETURN_IF_ERROR(Settled(database_.Write(batch)));
+  BDH_RETURN_IF_ERROR(Settled(database_.Write(batch), batch));
   state_ = std::move(next);
   freed += bytes;
   return absl::OkStatus();
@@ -313,8 +308,7 @@ absl::StatusOr<Ledger::Freed> Ledger::FreeUnheld(const std::vector<std::pair<Dig
                                                  bool dry_run) {
   Freed freed;
   const MutexLock lock(mutex_);
-  rocksdb::WriteBatch batch;
-  chunks_.Settle(false);
+  IndexBatch batch;
   for (const auto& [digest, size] : chunks) {
     if (held_.contains(digest)) continue;
     BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
@@ -326,7 +320,7 @@ absl::StatusOr<Ledger::Freed> Ledger::FreeUnheld(const std::vector<std::pair<Dig
     batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
   }
   if (batch.Count() > 0) {
-    BDH_RETURN_IF_ERROR(Settled(database_.Write(batch)));
+    BDH_RETURN_IF_ERROR(Settled(database_.Write(batch), batch));
   }
   return freed;
 }
@@ -334,11 +328,10 @@ absl::StatusOr<Ledger::Freed> Ledger::FreeUnheld(const std::vector<std::pair<Dig
 absl::Status Ledger::FreeOrphan(const Digest& digest) {
   const MutexLock lock(mutex_);
   BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
-  rocksdb::WriteBatch batch;
-  chunks_.Settle(false);
+  IndexBatch batch;
   if (!holders.any()) BDH_RETURN_IF_ERROR(RemoveChunk(digest, batch));
   batch.Delete(database_[Table::kPending], PendingChunk(digest.view()));
-  return Settled(database_.Write(batch));
+  return Settled(database_.Write(batch), batch);
 }
 
 // A chunk of a named upload whose client may come back. A power cut may have taken the bytes and left the
