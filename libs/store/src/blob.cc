@@ -30,16 +30,16 @@ absl::StatusOr<v1::StoredBlob> FindBlob(const Database& database, uint64_t id,
   return stored;
 }
 
-LedgerBlobUpload::LedgerBlobUpload(const Store::Options& options, Ledger& ledger, std::string label,
-                                   int64_t max_bytes)
-    : options_(options), ledger_(ledger), max_bytes_(max_bytes) {
+LedgerBlobUpload::LedgerBlobUpload(const Store::Options& options, Ledger& ledger, Helpers& helpers,
+                                   std::string label, int64_t max_bytes)
+    : options_(options), ledger_(ledger), max_bytes_(max_bytes), intake_(std::in_place, ledger, helpers) {
   blob_.set_label(std::move(label));
   manifest_.set_chunk_bytes(options.chunk_bytes);
   manifest_.add_tensors();
 }
 
 LedgerBlobUpload::~LedgerBlobUpload() {
-  ledger_.Release(held_);
+  intake_.reset();
   ledger_.EndUpload();
 }
 
@@ -78,19 +78,14 @@ absl::Status LedgerBlobUpload::Take(std::string_view bytes) {
 }
 
 absl::Status LedgerBlobUpload::StoreChunk(std::string_view bytes) {
-  const Digest digest = chunk_.Of(bytes);
-  if (!held_.contains(digest)) {
-    BDH_RETURN_IF_ERROR(ledger_.Hold(digest, bytes).status());
-    held_.emplace(digest, static_cast<int64_t>(bytes.size()));
-  }
-  manifest_.mutable_tensors(0)->mutable_chunk_digests()->append(digest.view());
-  return absl::OkStatus();
+  return intake_->Add(bytes, {}, *manifest_.mutable_tensors(0)->mutable_chunk_digests());
 }
 
 absl::StatusOr<BlobUpload::Result> LedgerBlobUpload::Commit(const Owner& also) {
   BDH_RETURN_IF_ERROR(failed_);
   failed_ = absl::FailedPreconditionError("this upload is committed already, or its commit failed");
   if (!partial_.empty()) BDH_RETURN_IF_ERROR(StoreChunk(partial_));
+  BDH_RETURN_IF_ERROR(intake_->Wait());
   v1::TensorInfo& info = *manifest_.mutable_tensors(0)->mutable_info();
   info.set_dtype(v1::DTYPE_U8);
   info.add_shape(size_bytes_);
@@ -98,8 +93,8 @@ absl::StatusOr<BlobUpload::Result> LedgerBlobUpload::Commit(const Owner& also) {
   blob_.set_size_bytes(static_cast<uint64_t>(size_bytes_));
   blob_.set_sha256(std::string(whole_.Finish().view()));
   BDH_ASSIGN_OR_RETURN(const Ledger::CommittedBlob committed,
-                       ledger_.CommitBlob(blob_, manifest_, held_, also));
-  held_.clear();
+                       ledger_.CommitBlob(blob_, manifest_, intake_->held(), also));
+  intake_->Forget();
   return Result{.blob = FromStoredBlob(committed.record), .stored_bytes = committed.new_bytes};
 }
 

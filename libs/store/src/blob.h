@@ -8,6 +8,7 @@
 #include "catalog.h"
 #include "chunks.h"
 #include "digest.h"
+#include "intake.h"
 #include "ledger.h"
 
 namespace bdh::store {
@@ -16,11 +17,12 @@ Blob FromStoredBlob(const v1::StoredBlob& stored);
 absl::StatusOr<v1::StoredBlob> FindBlob(const Database& database, uint64_t id,
                                         const rocksdb::Snapshot* snapshot = nullptr);
 
-// Cuts what arrives into chunks and hands them to the ledger. Keeps at most one chunk.
+// Cuts what arrives into chunks, which are handed to the ledger. Keeps at most one itself.
 class LedgerBlobUpload final : public BlobUpload {
  public:
   // BeginUpload was called.
-  LedgerBlobUpload(const Store::Options& options, Ledger& ledger, std::string label, int64_t max_bytes);
+  LedgerBlobUpload(const Store::Options& options, Ledger& ledger, Helpers& helpers, std::string label,
+                   int64_t max_bytes);
   ~LedgerBlobUpload() override;
   absl::Status Add(std::string_view bytes) override;
   absl::StatusOr<Result> Commit(const Owner& also) override;
@@ -34,11 +36,11 @@ class LedgerBlobUpload final : public BlobUpload {
   const int64_t max_bytes_;
   v1::StoredBlob blob_;
   v1::StoredManifest manifest_;
-  Sha256 whole_, chunk_;
+  Sha256 whole_;
   int64_t size_bytes_ = 0;
   std::string partial_;
-  Ledger::ChunkSizes held_;
   absl::Status failed_;
+  std::optional<Intake> intake_;  // Last: it writes into the manifest.
 };
 
 class DatabaseBlobReader final : public BlobReader {

@@ -17,6 +17,7 @@
 #include "compactor.h"
 #include "database.h"
 #include "high_water.h"
+#include "intake.h"
 #include "integrity.h"
 #include "ledger.h"
 #include "manifest.h"
@@ -144,6 +145,7 @@ class Store::Impl {
         catalog(*database_),
         chunks(options, *database_, *packs_),
         ledger(options, *database_, catalog, chunks, std::move(state), std::move(high_water)),
+        helpers(options.helper_threads),
         notes(options, *database_, catalog, ledger),
         retention(*database_, catalog, chunks, ledger),
         integrity(*database_, catalog, chunks, ledger),
@@ -212,6 +214,7 @@ class Store::Impl {
   const Catalog catalog;
   Chunks chunks;
   Ledger ledger;
+  Helpers helpers;
   Notes notes;
   Retention retention;
   Integrity integrity;
@@ -255,7 +258,7 @@ absl::StatusOr<std::unique_ptr<Upload>> Store::Begin(Checkpoint checkpoint) {
       if (manifest.ok()) parent = *std::move(manifest);
     }
   }
-  return std::make_unique<LedgerUpload>(impl_->options, impl_->ledger, std::move(checkpoint),
+  return std::make_unique<LedgerUpload>(impl_->options, impl_->ledger, impl_->helpers, std::move(checkpoint),
                                         std::move(parent),
                                         [this](const std::string& name) { impl_->AfterCommit(name); });
 }
@@ -403,7 +406,8 @@ absl::StatusOr<std::unique_ptr<BlobUpload>> Store::BeginBlob(std::string label, 
         absl::StrFormat("the label of a blob has %d bytes; want 1 to %d", label.size(), kMaxBlobLabel));
   }
   BDH_RETURN_IF_ERROR(impl_->ledger.BeginUpload());
-  return std::make_unique<LedgerBlobUpload>(impl_->options, impl_->ledger, std::move(label), max_bytes);
+  return std::make_unique<LedgerBlobUpload>(impl_->options, impl_->ledger, impl_->helpers, std::move(label),
+                                            max_bytes);
 }
 
 absl::StatusOr<std::unique_ptr<BlobReader>> Store::ReadBlob(uint64_t id) {

@@ -112,6 +112,41 @@ TEST_F(StoreTest, PiecesOfAnySizeMakeTheSameCheckpoint) {
   }
 }
 
+TEST_F(StoreTest, HowManyHelpNeverShowsInWhatIsKept) {
+  Content content = SomeContent(kA, 1, 3'000'000);
+  // Equal chunks, so close together that several helpers have them at a time.
+  content.AddBytes("repeated", std::string(2'000'000, 'r'));
+  const auto put = [&](int helpers) {
+    std::filesystem::remove_all(folder_.path() + "/store");
+    Store::Options options = SomeOptions();
+    options.helper_threads = helpers;
+    Open(options);
+    const auto result = Put(*store_, content);
+    EXPECT_TRUE(result.ok()) << result.status();
+    ExpectWhole(content);
+    EXPECT_EQ(Audit().orphans, 0);
+    return result.ok() ? *result : Upload::Result();
+  };
+  const Upload::Result alone = put(-1);
+  for (const int helpers : {0, 1, 5}) {
+    const Upload::Result helped = put(helpers);
+    EXPECT_EQ(helped.checkpoint.digest, alone.checkpoint.digest) << helpers;
+    EXPECT_EQ(helped.stored_bytes, alone.stored_bytes) << helpers;
+  }
+}
+
+TEST_F(StoreTest, AnUploadGivenUpWhileHelpersWorkLeavesNothing) {
+  Store::Options options = SomeOptions();
+  options.helper_threads = 3;
+  Open(options);
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    const Content content = SomeContent(kA, seed, 1'000'000);
+    BDH_ASSERT_OK_AND_ASSIGN(const auto upload, store_->Begin(content.checkpoint));
+    BDH_EXPECT_OK(Send(*upload, content));
+  }
+  ExpectEmpty();
+}
+
 TEST_F(StoreTest, ACheckpointWithoutTensorsIsOne) {
   Content content;
   content.checkpoint.name = kA;

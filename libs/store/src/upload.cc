@@ -10,20 +10,21 @@
 
 namespace bdh::store {
 
-LedgerUpload::LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint,
-                           v1::StoredManifest parent, Committed committed)
+LedgerUpload::LedgerUpload(const Store::Options& options, Ledger& ledger, Helpers& helpers,
+                           Checkpoint checkpoint, v1::StoredManifest parent, Committed committed)
     : options_(options),
       ledger_(ledger),
       checkpoint_(std::move(checkpoint)),
       manifest_(NewManifest(checkpoint_, options.chunk_bytes)),
       parent_(std::move(parent)),
-      committed_(std::move(committed)) {
+      committed_(std::move(committed)),
+      intake_(std::in_place, ledger, helpers) {
   for (const v1::StoredTensor& tensor : parent_.tensors()) parent_tensors_[tensor.info().name()] = &tensor;
   SkipFinishedTensors();
 }
 
 LedgerUpload::~LedgerUpload() {
-  ledger_.Release(held_);
+  intake_.reset();
   ledger_.EndUpload();
 }
 
@@ -110,13 +111,8 @@ ChunkHint LedgerUpload::HintFor(size_t bytes) const {
 }
 
 absl::Status LedgerUpload::StoreChunk(std::string_view bytes) {
-  const Digest digest = sha_.Of(bytes);
-  if (!held_.contains(digest)) {
-    BDH_RETURN_IF_ERROR(ledger_.Hold(digest, bytes, HintFor(bytes.size())).status());
-    held_.emplace(digest, static_cast<int64_t>(bytes.size()));
-  }
-  manifest_.mutable_tensors(static_cast<int>(index_))->mutable_chunk_digests()->append(digest.view());
-  return absl::OkStatus();
+  return intake_->Add(bytes, HintFor(bytes.size()),
+                      *manifest_.mutable_tensors(static_cast<int>(index_))->mutable_chunk_digests());
 }
 
 absl::StatusOr<Upload::Result> LedgerUpload::Commit(const Change& also) {
@@ -127,12 +123,14 @@ absl::StatusOr<Upload::Result> LedgerUpload::Commit(const Change& also) {
         current().name, offset_, current().size_bytes, checkpoint_.tensors.size() - index_ - 1));
     return failed_;
   }
-  auto committed = ledger_.Commit(checkpoint_, manifest_, held_, also);
+  failed_ = intake_->Wait();
+  BDH_RETURN_IF_ERROR(failed_);
+  auto committed = ledger_.Commit(checkpoint_, manifest_, intake_->held(), also);
   if (!committed.ok()) {
     failed_ = committed.status();
     return failed_;
   }
-  held_.clear();
+  intake_->Forget();
   failed_ = absl::FailedPreconditionError("this upload is committed already");
   Result result{.checkpoint = FromRecord(committed->record), .stored_bytes = committed->new_bytes};
   result.checkpoint.tensors = std::move(checkpoint_.tensors);

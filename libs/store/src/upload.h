@@ -2,24 +2,26 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/container/flat_hash_map.h"
 #include "bdh/store/store.h"
 #include "bdh/v1/store_manifest.pb.h"
 #include "digest.h"
+#include "intake.h"
 #include "ledger.h"
 
 namespace bdh::store {
 
-// Cuts what arrives into chunks, hashes each once and hands it to the ledger. Keeps at most one chunk.
+// Cuts what arrives into chunks, which are hashed once and handed to the ledger. Keeps at most one itself.
 class LedgerUpload final : public Upload {
  public:
   // `checkpoint` is checked, BeginUpload was called.
   // `committed` is told the name of the checkpoint once it is there.
   using Committed = std::function<void(const std::string& name)>;
   // `parent` is the manifest of the checkpoint that this one continues, or empty.
-  LedgerUpload(const Store::Options& options, Ledger& ledger, Checkpoint checkpoint,
+  LedgerUpload(const Store::Options& options, Ledger& ledger, Helpers& helpers, Checkpoint checkpoint,
                v1::StoredManifest parent, Committed committed);
   ~LedgerUpload() override;
 
@@ -41,13 +43,12 @@ class LedgerUpload final : public Upload {
   v1::StoredManifest manifest_;
   const v1::StoredManifest parent_;
   absl::flat_hash_map<std::string_view, const v1::StoredTensor*> parent_tensors_;
-  Sha256 sha_;
   size_t index_ = 0;     // The tensor whose bytes come next.
   int64_t offset_ = 0;   // In it.
   std::string partial_;  // The begun chunk, when pieces do not fit the store's chunks.
-  Ledger::ChunkSizes held_;
   absl::Status failed_;
   const Committed committed_;
+  std::optional<Intake> intake_;  // Last: it writes into the manifest.
 };
 
 }  // namespace bdh::store

@@ -44,7 +44,8 @@ class Upload {
   virtual ~Upload() = default;
 
   // The next bytes of the checkpoint: tensors in the order of Checkpoint::tensors, each from offset 0 without
-  // gaps. After an error the upload can only be destroyed.
+  // gaps. They are copied if they are not written at once, a few MiB for the whole store; so an error may be
+  // that of bytes before. After an error the upload can only be destroyed.
   // InvalidArgumentError: not the next bytes. ResourceExhaustedError: the disk is (nearly) full.
   virtual absl::Status AddChunk(std::string_view tensor, int64_t offset, std::string_view bytes) = 0;
 
@@ -146,6 +147,8 @@ class Store {
     int max_uploads = 16;
     int max_named_uploads = 256;
     absl::Duration upload_quiet_time = absl::Hours(1);
+    // Threads that hash and write chunks beside those that bring them. 0: one a core, at most 8. Less: none.
+    int helper_threads = 0;
     int max_tensors = 100'000;
     int max_tags = 10'000;
     int64_t max_checkpoint_bytes = int64_t{1} << 40;
