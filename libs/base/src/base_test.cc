@@ -10,6 +10,7 @@
 #include "bdh/base/cores.h"
 #include "bdh/base/file.h"
 #include "bdh/base/log.h"
+#include "bdh/base/sha256.h"
 #include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
 #include "bdh/testing/temp_directory.h"
@@ -39,6 +40,38 @@ TEST(Text, BytesCountsAndDurationsReadLikeAPersonWouldWriteThem) {
 
 TEST(Text, Sha256IsTheStandardsOne) {
   EXPECT_EQ(Sha256Hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST(Sha256, PiecesAreTheSameAsTheWholeAndPeekingChangesNothing) {
+  Sha256 sha;
+  sha.Update("a");
+  EXPECT_EQ(sha.Peek().Hex(), Sha256Hex("a"));
+  sha.Update("bc");
+  EXPECT_EQ(sha.Finish().Hex(), Sha256Hex("abc"));
+  EXPECT_EQ(sha.Of("abc").Hex(), Sha256Hex("abc")) << "it began anew";
+  EXPECT_EQ(Sha256Digest::FromBytes(sha.Of("x").view()), sha.Of("x"));
+}
+
+TEST(Sha256, NumbersAndTextsDoNotRunIntoEachOther) {
+  Sha256 sha;
+  sha.UpdateText("ab");
+  sha.UpdateText("c");
+  const Sha256Digest one = sha.Finish();
+  sha.UpdateText("a");
+  sha.UpdateText("bc");
+  EXPECT_FALSE(sha.Finish() == one);
+  sha.UpdateNumber(0x0102);
+  EXPECT_EQ(sha.Finish().Hex(), Sha256Hex(std::string("\2\1\0\0\0\0\0\0", 8)));
+}
+
+TEST(Sha256, ManyStringsAtATimeKeepTheirOrder) {
+  std::vector<std::string> strings(100);
+  for (size_t i = 0; i < strings.size(); ++i) strings[i] = std::string(i * 1000, static_cast<char>(i));
+  const std::vector<std::string_view> views(strings.begin(), strings.end());
+  const std::vector<Sha256Digest> digests = Sha256OfEach(views);
+  ASSERT_EQ(digests.size(), strings.size());
+  for (size_t i = 0; i < strings.size(); ++i) EXPECT_EQ(digests[i].Hex(), Sha256Hex(strings[i])) << i;
+  EXPECT_TRUE(Sha256OfEach({}).empty());
 }
 
 TEST(Text, RandomHexDiffersEachTime) {

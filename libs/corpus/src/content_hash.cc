@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "bdh/base/sha256.h"
 #include "bdh/base/text.h"
 #include "bdh/corpus/dataset_builder.h"
-#include "sha256.h"
 
 namespace bdh::corpus {
 namespace {
@@ -47,22 +47,22 @@ void ContentHash::Append(std::string_view text) {
 uint64_t ContentHash::EndDocument() {
   if (!in_document_) return 0;
   all_->Update(AsBytes(document_bytes_));
-  const std::string digest = document_->Finish();
-  all_->Update(digest);
+  const Sha256Digest digest = document_->Finish();
+  all_->Update(digest.view());
   document_bytes_ = 0;
   in_document_ = false;
   uint64_t number;
-  std::memcpy(&number, digest.data(), sizeof(number));
+  std::memcpy(&number, digest.bytes.data(), sizeof(number));
   return number;
 }
 
 std::string ContentHash::Peek() const {
-  return absl::StrFormat("%s %s %d", all_->PeekHex(), document_->PeekHex(), document_bytes_);
+  return absl::StrFormat("%s %s %d", all_->Peek().Hex(), document_->Peek().Hex(), document_bytes_);
 }
 
 std::string ContentHash::Finish() {
   EndDocument();
-  const std::string content = all_->FinishHex();
+  const std::string content = all_->Finish().Hex();
   const SplitRule rule = ResolveRule(identity_.split_rule, documents_);
   const bool as_in_release_0_1 = rule == SplitRule::kTail && !identity_.end_of_text &&
                                  identity_.order == Order::kRandom && !identity_.scored;
@@ -70,7 +70,7 @@ std::string ContentHash::Finish() {
   return Sha256Hex(absl::StrFormat("bdh-dataset 2\n%s\nby_document %d\nend_of_text %d\norder %s\nscores %s\n",
                                    content, rule == SplitRule::kDocument, identity_.end_of_text,
                                    OrderName(identity_.order),
-                                   identity_.scored ? scores_->FinishHex() : std::string()));
+                                   identity_.scored ? scores_->Finish().Hex() : std::string()));
 }
 
 }  // namespace bdh::corpus

@@ -92,7 +92,7 @@ absl::StatusOr<std::unique_ptr<ShardWriter>> ShardWriter::Resume(const std::stri
     writer->bytes_ += got;
   }
   writer->written_ = bytes;
-  if (writer->sha256_.PeekHex() != sha256) return Damaged(path, "is not what was written");
+  if (writer->sha256_.Peek().Hex() != sha256) return Damaged(path, "is not what was written");
   if (ftruncate(descriptor, kShardHeaderBytes + bytes) != 0) {
     return ErrnoStatus(errno, absl::StrFormat("cut %s", path));
   }
@@ -102,7 +102,7 @@ absl::StatusOr<std::unique_ptr<ShardWriter>> ShardWriter::Resume(const std::stri
 absl::StatusOr<ShardSummary> ShardWriter::Sync() {
   BDH_RETURN_IF_ERROR(WriteBuffered());
   if (fdatasync(descriptor_) != 0) return ErrnoStatus(errno, absl::StrFormat("sync %s", path_));
-  return ShardSummary{elements(), kShardHeaderBytes + bytes_, sha256_.PeekHex()};
+  return ShardSummary{elements(), kShardHeaderBytes + bytes_, sha256_.Peek().Hex()};
 }
 
 ShardWriter::~ShardWriter() {
@@ -137,17 +137,17 @@ absl::Status ShardWriter::Write(std::string_view bytes, int64_t offset) {
 absl::StatusOr<ShardSummary> ShardWriter::Finish() {
   BDH_CHECK(bytes_ % element_bytes_ == 0);
   BDH_RETURN_IF_ERROR(WriteBuffered());
-  const std::string digest = sha256_.Finish();
+  const Sha256Digest digest = sha256_.Finish();
   Header header;
   header.element_bytes = static_cast<uint32_t>(element_bytes_);
   header.elements = static_cast<uint64_t>(elements());
-  std::memcpy(header.sha256, digest.data(), sizeof(header.sha256));
+  std::memcpy(header.sha256, digest.bytes.data(), sizeof(header.sha256));
   BDH_RETURN_IF_ERROR(Write({reinterpret_cast<const char*>(&header), sizeof(header)}, 0));
   if (fsync(descriptor_) != 0) return ErrnoStatus(errno, absl::StrFormat("sync %s", path_));
   // Some file systems report a failed write only here.
   if (close(std::exchange(descriptor_, -1)) != 0)
     return ErrnoStatus(errno, absl::StrFormat("close %s", path_));
-  return ShardSummary{elements(), kShardHeaderBytes + bytes_, absl::BytesToHexString(digest)};
+  return ShardSummary{elements(), kShardHeaderBytes + bytes_, digest.Hex()};
 }
 
 absl::StatusOr<std::unique_ptr<MappedShard>> MappedShard::Open(const std::string& path, int element_bytes,
@@ -189,7 +189,7 @@ absl::Status MappedShard::Verify(const std::function<absl::Status(int64_t)>& pro
     hash.Update({data + at, static_cast<size_t>(bytes)});
     if (progress != nullptr) BDH_RETURN_IF_ERROR(progress(bytes));
   }
-  if (hash.FinishHex() != sha256) return Damaged(path, "is damaged: its checksum differs");
+  if (hash.Finish().Hex() != sha256) return Damaged(path, "is damaged: its checksum differs");
   return absl::OkStatus();
 }
 

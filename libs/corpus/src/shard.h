@@ -17,7 +17,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "sha256.h"
+#include "bdh/base/sha256.h"
 
 namespace bdh::corpus {
 

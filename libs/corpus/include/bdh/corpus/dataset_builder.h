@@ -15,10 +15,13 @@
 #include "bdh/corpus/dataset.h"
 #include "bdh/tokenizer/tokenizer.h"
 
+namespace bdh {
+class Sha256;
+}
+
 namespace bdh::corpus {
 
 class NumberedShards;
-class Sha256;
 class WaitingBytes;
 
 // What makes the same documents another data set.
