@@ -93,13 +93,13 @@ absl::Status TagImported(const Mesh& mesh, const ImportFlags& flags, const std::
                       checkpoint, tag, tag));
 }
 
-void PrintImported(const v1::PutCheckpointResponse& stored, const std::string& tag,
+void PrintImported(const checkpoint_store::PutClient::Result& stored, const std::string& tag,
                    const std::vector<std::string>& notes) {
-  const v1::Checkpoint& checkpoint = stored.checkpoint();
+  const v1::Checkpoint& checkpoint = stored.checkpoint;
   for (const std::string& note : notes) std::cout << "note: " << note << "\n";
-  std::cout << absl::StrFormat("Imported %s: %d tensors, %s, of which %s were new; tag %s\n",
+  std::cout << absl::StrFormat("Imported %s: %d tensors, %s, of which %s were sent; tag %s\n",
                                checkpoint.name(), checkpoint.tensors_size(),
-                               FormatBytes(checkpoint.size_bytes()), FormatBytes(stored.stored_bytes()), tag)
+                               FormatBytes(checkpoint.size_bytes()), FormatBytes(stored.sent_bytes), tag)
             << "Serve it: bdhctl models load " << tag << std::endl;
 }
 
@@ -151,9 +151,10 @@ absl::StatusOr<int> RunImport(const ImportFlags& flags) {
   const std::string tag = flags.tag.empty() ? run : flags.tag;
   BDH_RETURN_IF_ERROR(TagImported(mesh, flags, tag, header.name()));
   if (flags.mesh.json) {
-    PrintJson({{"checkpoint", ToJson(stored.checkpoint())},
+    PrintJson({{"checkpoint", ToJson(stored.checkpoint)},
                {"tag", tag},
-               {"stored_bytes", stored.stored_bytes()},
+               {"sent_bytes", stored.sent_bytes},
+               {"stored_bytes", stored.stored_bytes},
                {"notes", model.notes()}});
   } else {
     PrintImported(stored, tag, model.notes());

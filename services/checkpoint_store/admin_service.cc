@@ -21,6 +21,7 @@ using store::ToMessage;
 
 constexpr int kDefaultPageSize = 100;
 constexpr int kMaxDigests = 65'536;
+constexpr size_t kMaxDamageListed = 1000;
 // What is a trainer's and not the model's.
 constexpr const char* kNotWeights[] = {"optimizer/", "trainer/"};
 
@@ -42,7 +43,9 @@ void Fill(const store::Damage& damage, v1::Damage& out) {
   for (const store::Place& place : damage.places) {
     out.add_checkpoints(place.object);
     out.add_tensors(place.tensor);
+    out.add_offsets(place.offset);
   }
+  out.set_size_bytes(damage.size_bytes);
 }
 
 v1::VerifyResponse ToProto(const store::VerifyProgress& progress) {
@@ -147,7 +150,12 @@ absl::Status AdminService::ReceiveChunks(grpc::ServerReader<v1::PutChunksRequest
   std::string upload;
   while (reader.Read(&request)) {
     if (upload.empty()) upload = request.upload();
-    BDH_ASSIGN_OR_RETURN(const int64_t stored, store_.PutChunk(upload, request.digest(), request.data()));
+    int64_t stored = 0;
+    if (upload.empty()) {
+      BDH_RETURN_IF_ERROR(store_.Heal(request.digest(), request.data()));
+    } else {
+      BDH_ASSIGN_OR_RETURN(stored, store_.PutChunk(upload, request.digest(), request.data()));
+    }
     response.set_chunks(response.chunks() + 1);
     response.set_stored_bytes(response.stored_bytes() + stored);
   }
@@ -170,6 +178,7 @@ grpc::Status AdminService::CommitUpload(Context* context, const v1::CommitUpload
         const auto result,
         store_.CommitUpload(request->upload(), checkpoint_store::FromProto(request->checkpoint()), chunks));
     BDH_ASSIGN_OR_RETURN(*response->mutable_checkpoint(), ToProto(result.checkpoint));
+    response->set_stored_bytes(result.stored_bytes);
     BDH_LOG(INFO) << "checkpoint stored name=" << result.checkpoint.name << " upload=" << request->upload()
                   << " bytes=" << result.checkpoint.size_bytes;
     return absl::OkStatus();
@@ -182,6 +191,7 @@ grpc::Status AdminService::Verify(Context* context, const v1::VerifyRequest* req
     if (request->bytes_per_second() < 0) {
       return absl::InvalidArgumentError("bytes_per_second is negative; 0 is as fast as it goes");
     }
+    if (request->known_only()) return TellDamage(request->reference(), *writer);
     BDH_ASSIGN_OR_RETURN(const store::VerifyResult result,
                          store_.Verify({.reference = request->reference(),
                                         .bytes_per_second = request->bytes_per_second(),
@@ -192,10 +202,20 @@ grpc::Status AdminService::Verify(Context* context, const v1::VerifyRequest* req
   });
 }
 
+absl::Status AdminService::TellDamage(const std::string& reference, Writer<v1::VerifyResponse>& writer) {
+  if (!reference.empty()) {
+    return absl::InvalidArgumentError("known_only is of all that the store holds; leave out `reference`");
+  }
+  store::VerifyResult result;
+  BDH_ASSIGN_OR_RETURN(result.damage, store_.ListDamage(kMaxDamageListed));
+  result.damaged_chunks = store_.stats().damaged_chunks;
+  return writer.Write(ToProto(result)) ? absl::OkStatus() : Gone();
+}
+
 grpc::Status AdminService::Repair(Context* context, const v1::RepairRequest* request,
                                   Writer<v1::RepairResponse>* writer) {
   return gate_.Run(*context, "Repair", [&]() -> absl::Status {
-    RemoteStore source(request->source(), parts_.credentials, *context);
+    RemoteStore source(request->source(), parts_.credentials, [&] { return context->IsCancelled(); });
     BDH_ASSIGN_OR_RETURN(const store::RepairProgress progress,
                          store::Repair(store_, source, [&](const store::RepairProgress& now) {
                            return !context->IsCancelled() && writer->Write(ToProto(now));
@@ -350,7 +370,7 @@ grpc::Status AdminService::DiffCheckpoints(Context* context, const v1::DiffCheck
 grpc::Status AdminService::PushCheckpoints(Context* context, const v1::PushCheckpointsRequest* request,
                                            Writer<v1::PushCheckpointsResponse>* writer) {
   return gate_.Run(*context, "PushCheckpoints", [&]() -> absl::Status {
-    RemoteStore target(request->target(), parts_.credentials, *context);
+    RemoteStore target(request->target(), parts_.credentials, [&] { return context->IsCancelled(); });
     BDH_ASSIGN_OR_RETURN(const store::CopyProgress progress,
                          store::Copy(store_, {request->references().begin(), request->references().end()},
                                      target, [&](const store::CopyProgress& now) {

@@ -65,6 +65,7 @@ class AdminService final : public v1::CheckpointAdminService::Service {
   grpc::Status GetUsage(Context* context, const v1::GetUsageRequest* request,
                         v1::GetUsageResponse* response) override;
 
+  absl::Status TellDamage(const std::string& reference, Writer<v1::VerifyResponse>& writer);
   absl::Status ReceiveChunks(grpc::ServerReader<v1::PutChunksRequest>& reader,
                              v1::PutChunksResponse& response);
   absl::Status BackUpInto(const std::string& folder, Writer<v1::BackUpResponse>& writer);

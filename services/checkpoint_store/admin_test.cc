@@ -8,6 +8,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <optional>
 #include <random>
 
 #include "absl/strings/escaping.h"
@@ -19,6 +21,7 @@
 #include "bdh/v1/checkpoint_admin.grpc.pb.h"
 #include "bdh/v1/checkpoint_store.grpc.pb.h"
 #include "bdh/v1/coordination.grpc.pb.h"
+#include "services/checkpoint_store/put_client.h"
 #include "services/checkpoint_store/server.h"
 
 namespace bdh::checkpoint_store {
@@ -81,20 +84,26 @@ struct Store {
     return last;
   }
 
-  absl::Status Put(const std::string& name, const std::string& weights) {
+  // `before_end` happens when all has been sent but the end.
+  absl::Status Put(const std::string& name, const std::string& weights,
+                   const std::optional<v1::Fence>& fence = std::nullopt,
+                   const std::function<void()>& before_end = {}) {
     const auto context = peer->NewContext(kLong);
     v1::PutCheckpointResponse response;
     const auto writer = checkpoints->PutCheckpoint(context.get(), &response);
     v1::PutCheckpointRequest request;
     v1::Checkpoint& checkpoint = *request.mutable_checkpoint();
     checkpoint = Description(name, weights);
+    if (fence.has_value()) *request.mutable_fence() = *fence;
     writer->Write(request);
+    request.clear_fence();
     for (size_t at = 0; at < weights.size(); at += 1 << 20) {
       request.mutable_chunk()->set_tensor("encoder");
       request.mutable_chunk()->set_offset_bytes(static_cast<int64_t>(at));
       request.mutable_chunk()->set_data(weights.substr(at, 1 << 20));
       if (!writer->Write(request)) break;
     }
+    if (before_end) before_end();
     writer->WritesDone();
     return peer->Outcome(writer->Finish());
   }
@@ -160,9 +169,41 @@ struct Store {
   std::unique_ptr<Checkpoints> checkpoints;
 };
 
+// In the largest file of a folder.
+void FlipABit(const std::string& folder, int64_t offset) {
+  std::filesystem::path largest;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    if (largest.empty() || entry.file_size() > std::filesystem::file_size(largest)) largest = entry.path();
+  }
+  std::fstream file(largest, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(offset);
+  const char was = static_cast<char>(file.get());
+  file.seekp(offset);
+  file.put(static_cast<char>(was ^ 1));
+}
+
+std::string RandomBytes(uint64_t seed, size_t size) {
+  std::mt19937_64 random(seed);
+  std::string bytes(size, '\0');
+  for (char& c : bytes) c = static_cast<char>(random());
+  return bytes;
+}
+
 class AdminTest : public testing::Test {
  protected:
   std::string Folder(const std::string& name) { return folder_.path() + "/" + name; }
+  // A group of one, whose only worker comes again: a new generation.
+  void JoinGroup() {
+    const auto groups = v1::CoordinationService::NewStub(store_->peer->channel());
+    v1::RegisterWorkerRequest join;
+    join.set_group("runs/a");
+    join.mutable_worker()->set_name("w");
+    join.mutable_spec()->set_min_workers(1);
+    join.mutable_spec()->set_max_workers(1);
+    join.mutable_spec()->mutable_lease_duration()->set_seconds(60);
+    BDH_EXPECT_OK(store_->peer->Call(*groups, &v1::CoordinationService::Stub::RegisterWorker, join, kLong));
+  }
 
   TempDirectory folder_;
   std::unique_ptr<Store> store_ = std::make_unique<Store>(folder_.path() + "/store");
@@ -205,16 +246,7 @@ TEST_F(AdminTest, AnUploadSendsWhatIsMissingAndGoesOnAfterARestart) {
 }
 
 TEST_F(AdminTest, ACommitOfAGenerationThatIsOverIsRefused) {
-  const auto groups = v1::CoordinationService::NewStub(store_->peer->channel());
-  v1::RegisterWorkerRequest join;
-  join.set_group("runs/a");
-  join.mutable_worker()->set_name("w");
-  join.mutable_spec()->set_min_workers(1);
-  join.mutable_spec()->set_max_workers(1);
-  join.mutable_spec()->mutable_lease_duration()->set_seconds(60);
-  for (int generation = 1; generation <= 2; ++generation) {
-    BDH_ASSERT_OK(store_->peer->Call(*groups, &v1::CoordinationService::Stub::RegisterWorker, join, kLong));
-  }
+  for (int generation = 1; generation <= 2; ++generation) JoinGroup();
   const std::string weights = Floats(1, 4);
   BDH_ASSERT_OK(store_->FindMissing("u", {Digest(weights)}));
   BDH_ASSERT_OK(store_->PutChunks("u", {{Digest(weights), weights}}));
@@ -232,6 +264,89 @@ TEST_F(AdminTest, ACommitOfAGenerationThatIsOverIsRefused) {
   BDH_EXPECT_OK(store_->Call(&Admin::CommitUpload, commit));
   commit.mutable_fence()->set_group("none");
   EXPECT_EQ(store_->Call(&Admin::CommitUpload, commit).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(AdminTest, APutOfAGenerationThatIsOverIsRefusedAlsoIfItEndedMeanwhile) {
+  JoinGroup();
+  const std::string weights = Floats(1, 400'000);
+  v1::Fence fence;
+  fence.set_group("runs/a");
+  fence.set_generation(1);
+  BDH_EXPECT_OK(store_->Put(Step(1), weights, fence));
+  const auto stale = store_->Put(Step(2), weights, fence, [&] { JoinGroup(); });
+  EXPECT_EQ(stale.code(), absl::StatusCode::kAborted) << "it ended while the bytes came: " << stale;
+  EXPECT_EQ(store_->Put(Step(2), weights, fence).code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(store_->Get(Step(2)).status().code(), absl::StatusCode::kNotFound);
+  fence.set_generation(2);
+  BDH_EXPECT_OK(store_->Put(Step(2), weights, fence));
+  EXPECT_TRUE(*store_->Get(Step(2)) == weights);
+  fence.set_group("none");
+  EXPECT_EQ(store_->Put(Step(3), weights, fence).code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(AdminTest, APutOfWhatIsThereSendsNothing) {
+  const std::string weights = RandomBytes(5, 5 << 20), same(3 << 20, 's');
+  v1::Checkpoint header = Store::Description(Step(1), weights);
+  *header.add_tensors() = header.tensors(0);
+  header.mutable_tensors(1)->set_name("same");
+  header.mutable_tensors(1)->set_shape(0, static_cast<int64_t>(same.size() / 4));
+  header.mutable_tensors(1)->set_size_bytes(static_cast<int64_t>(same.size()));
+  const auto put = [&](const std::string& name,
+                       const std::string& first) -> absl::StatusOr<PutClient::Result> {
+    header.set_name(name);
+    PutClient client(*store_->peer, header);
+    for (const std::string& bytes : {first, same}) {
+      const absl::Status status = client.Add(bytes);
+      if (!status.ok()) return status;
+    }
+    return client.Commit();
+  };
+  BDH_ASSERT_OK_AND_ASSIGN(const auto first, put(Step(1), weights));
+  EXPECT_EQ(first.sent_bytes, 6 << 20) << "three equal chunks are sent once";
+  EXPECT_EQ(first.stored_bytes, 6 << 20);
+  EXPECT_TRUE(*store_->Get(Step(1)) == weights + same);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto again, put(Step(1), weights));
+  EXPECT_EQ(again.sent_bytes, 0);
+  EXPECT_EQ(again.stored_bytes, 0);
+  EXPECT_EQ(again.checkpoint.digest(), first.checkpoint.digest());
+  std::string next = weights;
+  next[4 << 20] ^= 1;
+  BDH_ASSERT_OK_AND_ASSIGN(const auto second, put(Step(2), next));
+  EXPECT_EQ(second.sent_bytes, 1 << 20) << "one chunk is new";
+  EXPECT_EQ(put(Step(2), weights).status().code(), absl::StatusCode::kAlreadyExists);
+  const auto short_one = put(Step(3), next.substr(1)).status();
+  EXPECT_EQ(short_one.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(short_one.message()), HasSubstr("tensor encoder has 5242880 bytes"));
+}
+
+TEST_F(AdminTest, ChunksThatBelongToNoUploadReplaceDamagedOnes) {
+  const std::string weights = RandomBytes(6, 6 << 20);
+  BDH_ASSERT_OK(store_->Put(Step(1), weights));
+  store_.reset();
+  FlipABit(Folder("store"), 3'500'000);
+  store_ = std::make_unique<Store>(Folder("store"));
+  v1::VerifyRequest known;
+  known.set_known_only(true);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto nothing, store_->Last(&Admin::Verify, known));
+  EXPECT_EQ(nothing.result().damaged_chunks(), 0) << "nobody has looked";
+  BDH_ASSERT_OK(store_->Last(&Admin::Verify, v1::VerifyRequest()));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto answer, store_->Last(&Admin::Verify, known));
+  ASSERT_EQ(answer.result().damage_size(), 1);
+  EXPECT_EQ(answer.result().bytes(), 0) << "nothing was read";
+  const v1::Damage& damage = answer.result().damage(0);
+  ASSERT_THAT(damage.tensors(), ElementsAre("encoder"));
+  const std::string right =
+      weights.substr(static_cast<size_t>(damage.offsets(0)), static_cast<size_t>(damage.size_bytes()));
+  EXPECT_EQ(damage.digest(), Digest(right));
+  EXPECT_EQ(store_->PutChunks("", {{damage.digest(), "wrong"}}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(store_->PutChunks("", {{Digest("other"), "other"}}).status().code(), absl::StatusCode::kNotFound);
+  BDH_EXPECT_OK(store_->PutChunks("", {{damage.digest(), right}}));
+  EXPECT_TRUE(*store_->Get(Step(1)) == weights);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto healed, store_->Last(&Admin::Verify, known));
+  EXPECT_EQ(healed.result().damaged_chunks(), 0);
+  known.set_reference(Step(1));
+  EXPECT_EQ(store_->Last(&Admin::Verify, known).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(AdminTest, AverageAndDiffSayWhatTheyDid) {
@@ -265,9 +380,7 @@ TEST_F(AdminTest, AverageAndDiffSayWhatTheyDid) {
 }
 
 TEST_F(AdminTest, APushSendsWhatTheOtherLacksAndARepairBringsItBack) {
-  std::mt19937_64 random(1);
-  std::string weights(6 << 20, '\0');
-  for (char& c : weights) c = static_cast<char>(random());
+  const std::string weights = RandomBytes(1, 6 << 20);
   std::string next = weights;
   next[0] ^= 1;
   BDH_ASSERT_OK(store_->Put(Step(1), weights));
@@ -289,20 +402,8 @@ TEST_F(AdminTest, APushSendsWhatTheOtherLacksAndARepairBringsItBack) {
   push.set_target("127.0.0.1:1");
   EXPECT_EQ(store_->Last(&Admin::PushCheckpoints, push).status().code(), absl::StatusCode::kUnavailable);
 
-  // A bit flips in the largest file of the other one.
   other.reset();
-  std::filesystem::path largest;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(Folder("other"))) {
-    if (!entry.is_regular_file()) continue;
-    if (largest.empty() || entry.file_size() > std::filesystem::file_size(largest)) largest = entry.path();
-  }
-  {
-    std::fstream file(largest, std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(3'500'000);
-    const char was = static_cast<char>(file.get());
-    file.seekp(3'500'000);
-    file.put(static_cast<char>(was ^ 1));
-  }
+  FlipABit(Folder("other"), 3'500'000);
   other = std::make_unique<Store>(Folder("other"));
   v1::VerifyRequest one;
   one.set_reference(Step(1));

@@ -17,9 +17,9 @@ constexpr absl::Duration kTransferTimeout = absl::Hours(6);
 }  // namespace
 
 RemoteStore::RemoteStore(const std::string& address, const mesh::Credentials& credentials,
-                         const grpc::ServerContext& caller)
+                         std::function<bool()> is_cancelled)
     : peer_("bdh-checkpoint-store", address, credentials),
-      caller_(caller),
+      is_cancelled_(std::move(is_cancelled)),
       admin_(v1::CheckpointAdminService::NewStub(peer_.channel())),
       store_(v1::CheckpointStoreService::NewStub(peer_.channel())) {}
 
@@ -35,7 +35,7 @@ absl::StatusOr<store::CopyTarget::Missing> RemoteStore::FindMissing(const std::s
 }
 
 absl::StatusOr<bool> RemoteStore::Fill(v1::PutChunksRequest& request, const NextChunk& next) const {
-  if (caller_.IsCancelled()) return absl::CancelledError("the client went away");
+  if (is_cancelled_()) return absl::CancelledError("the client went away");
   BDH_ASSIGN_OR_RETURN(auto chunk, next());
   if (!chunk.has_value()) return false;
   request.set_digest(std::move(chunk->digest));
@@ -85,11 +85,11 @@ absl::Status RemoteStore::ReadTensor(const std::string& checkpoint, const std::s
   v1::GetCheckpointResponse response;
   while (reader->Read(&response)) {
     if (!response.has_chunk() || take(response.chunk().data())) {
-      if (!caller_.IsCancelled()) continue;
+      if (!is_cancelled_()) continue;
     }
     context->TryCancel();
     (void)reader->Finish();
-    return caller_.IsCancelled() ? absl::CancelledError("the client went away") : absl::OkStatus();
+    return is_cancelled_() ? absl::CancelledError("the client went away") : absl::OkStatus();
   }
   return peer_.Outcome(reader->Finish());
 }

@@ -1,20 +1,22 @@
 // Another checkpoint store over the mesh: what a push goes to and a repair comes from.
 #pragma once
 
+#include <functional>
+#include <memory>
+#include <string>
+
 #include "bdh/mesh/peer.h"
 #include "bdh/store/model_ops.h"
 #include "bdh/v1/checkpoint_admin.grpc.pb.h"
 #include "bdh/v1/checkpoint_store.grpc.pb.h"
-#include "grpcpp/server_context.h"
 
 namespace bdh::checkpoint_store {
 
-// One thread at a time. Calls end when `caller` goes away.
+// One thread at a time. Calls end when `is_cancelled` says so.
 class RemoteStore : public store::CopyTarget, public store::RepairSource {
  public:
-  // `caller` outlives this object.
   RemoteStore(const std::string& address, const mesh::Credentials& credentials,
-              const grpc::ServerContext& caller);
+              std::function<bool()> is_cancelled);
 
   absl::StatusOr<Missing> FindMissing(const std::string& upload,
                                       const std::vector<std::string>& digests) override;
@@ -28,7 +30,7 @@ class RemoteStore : public store::CopyTarget, public store::RepairSource {
   absl::StatusOr<bool> Fill(v1::PutChunksRequest& request, const NextChunk& next) const;
 
   const mesh::Peer peer_;
-  const grpc::ServerContext& caller_;
+  const std::function<bool()> is_cancelled_;
   const std::unique_ptr<v1::CheckpointAdminService::Stub> admin_;
   const std::unique_ptr<v1::CheckpointStoreService::Stub> store_;
 };

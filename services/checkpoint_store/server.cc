@@ -78,8 +78,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(Options options) {
   BDH_ASSIGN_OR_RETURN(server->coordination_,
                        store::Coordination::Open({.folder = options.data_dir + "/coordination"}));
   server->waits_ = std::make_unique<Waits>(options.listen.max_calls);
-  server->service_ = std::make_unique<CheckpointStore>(*server->store_, *server->gate_, server->metrics_);
   store::Coordination& coordination = *server->coordination_;
+  server->service_ =
+      std::make_unique<CheckpointStore>(*server->store_, coordination, *server->gate_, server->metrics_);
   server->groups_ = std::make_unique<CoordinationService>(coordination, *server->waits_, *server->gate_);
   server->values_ = std::make_unique<KeyValueService>(coordination, *server->waits_, *server->gate_);
   server->records_ = std::make_unique<RunRecordService>(coordination, *server->gate_);

@@ -4,7 +4,6 @@
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -14,6 +13,7 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/text.h"
 #include "services/checkpoint_store/convert.h"
+#include "services/checkpoint_store/coordination_service.h"
 
 namespace bdh::checkpoint_store {
 namespace {
@@ -26,8 +26,10 @@ absl::Status Gone() {
 
 }  // namespace
 
-CheckpointStore::CheckpointStore(store::Store& store, const mesh::Gate& gate, telemetry::Metrics& metrics)
+CheckpointStore::CheckpointStore(store::Store& store, store::Coordination& coordination,
+                                 const mesh::Gate& gate, telemetry::Metrics& metrics)
     : store_(store),
+      coordination_(coordination),
       gate_(gate),
       put_bytes_(metrics.Counter("bdh_store_put_bytes_total", "Tensor bytes received by PutCheckpoint.")),
       get_bytes_(metrics.Counter("bdh_store_get_bytes_total", "Tensor bytes sent by GetCheckpoint.")),
@@ -61,12 +63,15 @@ absl::Status CheckpointStore::Put(const grpc::ServerContext& context, PutReader&
   if (!reader.Read(&first) || !first.has_checkpoint()) {
     return absl::InvalidArgumentError("the first message of a put must hold `checkpoint`");
   }
+  const std::optional<store::Fence> fence = FenceOf(first);
+  // Before gigabytes are sent for nothing; what counts is the look in the commit.
+  if (fence.has_value()) BDH_RETURN_IF_ERROR(coordination_.HoldGeneration(*fence).status());
   BDH_ASSIGN_OR_RETURN(const auto upload, store_.Begin(FromProto(std::move(*first.mutable_checkpoint()))));
   BDH_RETURN_IF_ERROR(Receive(reader, *upload));
   // The end of the stream and its loss look alike to Read. An upload that is complete may be committed either
   // way; one that is not is refused by Commit, but to a client that is gone nothing needs to be explained.
   if (context.IsCancelled()) return Gone();
-  BDH_ASSIGN_OR_RETURN(const store::Upload::Result result, Commit(*upload));
+  BDH_ASSIGN_OR_RETURN(const store::Upload::Result result, Commit(*upload, fence));
   BDH_ASSIGN_OR_RETURN(*response.mutable_checkpoint(), ToProto(result.checkpoint));
   response.set_stored_bytes(result.stored_bytes);
   BDH_LOG(INFO) << "checkpoint stored name=" << result.checkpoint.name
@@ -88,8 +93,13 @@ absl::Status CheckpointStore::Receive(PutReader& reader, store::Upload& upload) 
   return absl::OkStatus();
 }
 
-absl::StatusOr<store::Upload::Result> CheckpointStore::Commit(store::Upload& upload) {
+absl::StatusOr<store::Upload::Result> CheckpointStore::Commit(store::Upload& upload,
+                                                              const std::optional<store::Fence>& fence) {
   const absl::Time start = absl::Now();
+  store::Coordination::Hold hold;
+  if (fence.has_value()) {
+    BDH_ASSIGN_OR_RETURN(hold, coordination_.HoldGeneration(*fence));
+  }
   BDH_ASSIGN_OR_RETURN(store::Upload::Result result, upload.Commit());
   commit_seconds_.Observe(absl::ToDoubleSeconds(absl::Now() - start));
   new_bytes_.Increment(static_cast<double>(result.stored_bytes));

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "bdh/mesh/gate.h"
+#include "bdh/store/coordination.h"
 #include "bdh/store/store.h"
 #include "bdh/telemetry/metrics.h"
 #include "bdh/v1/checkpoint_store.grpc.pb.h"
@@ -13,8 +15,9 @@ namespace bdh::checkpoint_store {
 // Translates RPCs to libs/store and back. Thread-safe.
 class CheckpointStore final : public v1::CheckpointStoreService::Service {
  public:
-  // All three outlive this object.
-  CheckpointStore(store::Store& store, const mesh::Gate& gate, telemetry::Metrics& metrics);
+  // All of them outlive this object.
+  CheckpointStore(store::Store& store, store::Coordination& coordination, const mesh::Gate& gate,
+                  telemetry::Metrics& metrics);
 
   // "12 checkpoints, 34.1 MiB".
   std::string KeyFigure() const;
@@ -43,12 +46,14 @@ class CheckpointStore final : public v1::CheckpointStoreService::Service {
   absl::Status Put(const grpc::ServerContext& context, PutReader& reader,
                    v1::PutCheckpointResponse& response);
   absl::Status Receive(PutReader& reader, store::Upload& upload);
-  absl::StatusOr<store::Upload::Result> Commit(store::Upload& upload);
+  absl::StatusOr<store::Upload::Result> Commit(store::Upload& upload,
+                                               const std::optional<store::Fence>& fence);
   absl::Status Get(const v1::GetCheckpointRequest& request, GetWriter& writer);
   absl::Status List(const v1::ListCheckpointsRequest& request, v1::ListCheckpointsResponse& response);
   void UpdateGauges();
 
   store::Store& store_;
+  store::Coordination& coordination_;
   const mesh::Gate& gate_;
   prometheus::Counter& put_bytes_;
   prometheus::Counter& get_bytes_;

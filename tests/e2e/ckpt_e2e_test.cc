@@ -100,6 +100,10 @@ TEST_F(CheckpointE2E, OneStoreFromEndToEnd) {
   const Json history = mesh_->OkJson({"ckpt", "history", "newest"}).at("changes");
   ASSERT_EQ(history.size(), 3u);
   EXPECT_EQ(history.at(0).at("checkpoint"), "runs/golden/steps/3");
+  const Json again = mesh_->OkJson({"ckpt", "import", Path("golden-3.safetensors"), "--n-layer", "2",
+                                    "--name", "golden", "--step", "3", "--tag", "newest"});
+  EXPECT_EQ(again.at("sent_bytes"), 0) << "the store has it";
+  EXPECT_EQ(again.at("stored_bytes"), 0);
   mesh_->Ok({"ckpt", "tag", "newest", "prod"});
   mesh_->Ok({"ckpt", "untag", "prod"});
   EXPECT_THAT(mesh_->Ok({"ckpt", "ls", "--tags"}), Not(HasSubstr("prod")));

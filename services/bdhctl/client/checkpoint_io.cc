@@ -11,33 +11,10 @@
 namespace bdh::bdhctl {
 namespace {
 
-constexpr size_t kChunkBytes = size_t{1} << 20;
 constexpr const char* kForeignPrefixes[] = {"optimizer/", "trainer/"};
 constexpr char kTokenizerPrefix[] = "tokenizer/";
 // Of a whole download, whose size is not known before; a hang shall end some time.
 constexpr absl::Duration kDownloadTimeout = absl::Hours(1);
-
-using Writer = grpc::ClientWriter<v1::PutCheckpointRequest>;
-
-// Time for a slow disk, not for a hang.
-absl::Duration UploadTimeout(const v1::Checkpoint& header) {
-  int64_t bytes = 0;
-  for (const v1::TensorInfo& tensor : header.tensors()) bytes += tensor.size_bytes();
-  return absl::Seconds(60) + absl::Seconds(bytes >> 20);
-}
-
-// False: the stream broke; Finish knows why.
-bool WriteTensor(const std::string& name, const std::string& bytes, Writer& writer) {
-  v1::PutCheckpointRequest request;
-  v1::TensorChunk& chunk = *request.mutable_chunk();
-  chunk.set_tensor(name);
-  for (size_t offset = 0; offset < bytes.size(); offset += kChunkBytes) {
-    chunk.set_offset_bytes(static_cast<int64_t>(offset));
-    chunk.set_data(bytes.substr(offset, kChunkBytes));
-    if (!writer.Write(request)) return false;
-  }
-  return true;
-}
 
 // Puts chunks together; they come in order.
 class Assembly {
@@ -98,29 +75,16 @@ bool IsWeight(const v1::TensorInfo& tensor) {
                       [&](const char* prefix) { return tensor.name().starts_with(prefix); });
 }
 
-absl::StatusOr<v1::PutCheckpointResponse> PutCheckpoint(
+absl::StatusOr<checkpoint_store::PutClient::Result> PutCheckpoint(
     const Mesh& mesh, const v1::Checkpoint& header,
     const std::function<absl::StatusOr<std::string>(int)>& bytes_of) {
   const mesh::Peer store = mesh.Store();
-  const auto stub = v1::CheckpointStoreService::NewStub(store.channel());
-  const auto context = store.NewContext(UploadTimeout(header));
-  v1::PutCheckpointResponse response;
-  const auto writer = stub->PutCheckpoint(context.get(), &response);
-  v1::PutCheckpointRequest request;
-  *request.mutable_checkpoint() = header;
-  bool going_on = writer->Write(request);
-  absl::Status ours;
-  for (int i = 0; going_on && ours.ok() && i < header.tensors_size(); ++i) {
-    const auto bytes = bytes_of(i);
-    ours = bytes.status();
-    if (ours.ok()) going_on = WriteTensor(header.tensors(i).name(), *bytes, *writer);
+  checkpoint_store::PutClient put(store, header);
+  for (int i = 0; i < header.tensors_size(); ++i) {
+    BDH_ASSIGN_OR_RETURN(std::string bytes, bytes_of(i));
+    BDH_RETURN_IF_ERROR(put.Add(std::move(bytes)));
   }
-  if (!ours.ok()) context->TryCancel();
-  writer->WritesDone();
-  const absl::Status outcome = store.Outcome(writer->Finish());
-  BDH_RETURN_IF_ERROR(ours);
-  BDH_RETURN_IF_ERROR(outcome);
-  return response;
+  return put.Commit();
 }
 
 absl::StatusOr<v1::Checkpoint> GetWeights(

@@ -7,12 +7,13 @@
 #include "absl/status/statusor.h"
 #include "bdh/v1/checkpoint_store.pb.h"
 #include "services/bdhctl/client/context.h"
+#include "services/checkpoint_store/put_client.h"
 
 namespace bdh::bdhctl {
 
-// Puts a checkpoint. `bytes_of` gives the bytes of header.tensors(i), asked for in order; its error ends the
-// put, and then nothing is stored.
-absl::StatusOr<v1::PutCheckpointResponse> PutCheckpoint(
+// Puts a checkpoint, sending what the store lacks. `bytes_of` gives the bytes of header.tensors(i), asked for
+// in order; its error ends the put, and then nothing is visible.
+absl::StatusOr<checkpoint_store::PutClient::Result> PutCheckpoint(
     const Mesh& mesh, const v1::Checkpoint& header,
     const std::function<absl::StatusOr<std::string>(int)>& bytes_of);
 
