@@ -1,7 +1,6 @@
 #include "services/checkpoint_store/bench.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -16,10 +15,17 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "bdh/base/sha256.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
+#include "bdh/mesh/peer.h"
+#include "bdh/store/model_ops.h"
 #include "bdh/store/store.h"
+#include "bdh/v1/checkpoint_store.grpc.pb.h"
+#include "services/checkpoint_store/put_client.h"
+#include "services/checkpoint_store/remote_store.h"
+#include "services/checkpoint_store/server.h"
 
 namespace bdh::checkpoint_store {
 namespace {
@@ -39,10 +45,11 @@ struct Plan {
 };
 
 struct Figures {
-  double write_seconds = 0, put_seconds = 0, second_put_seconds = 0, read_seconds = 0, get_seconds = 0,
-         list_ms = 0;
+  double write_seconds = 0, put_seconds = 0, read_seconds = 0, get_seconds = 0, list_ms = 0;
+  // Through a daemon: the first put, the second with digests that are known, and with bytes alone.
+  double daemon_put_seconds = 0, second_put_seconds = 0, rehash_put_seconds = 0;
   int64_t second_put_growth = 0, one_tensor_growth = 0, tensor_bytes = 0;
-  std::vector<double> put_ratios, get_ratios, speedups;
+  std::vector<double> put_ratios, get_ratios, speedups, rehash_speedups;
 };
 
 class Stopwatch {
@@ -83,6 +90,10 @@ class Data {
   int64_t size() const { return static_cast<int64_t>(bytes_.size()); }
   int64_t tensor_bytes() const { return tensor_bytes_; }
   std::string_view Piece(int64_t offset) const { return std::string_view(bytes_).substr(offset, kPiece); }
+  std::string_view Tensor(int tensor) const {
+    return std::string_view(bytes_).substr(static_cast<size_t>(tensor * tensor_bytes_),
+                                           static_cast<size_t>(tensor_bytes_));
+  }
 
  private:
   const int64_t tensor_bytes_;
@@ -109,14 +120,11 @@ absl::StatusOr<double> ReadAndHashFile(const std::string& path, int64_t size) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return ErrnoStatus(errno, "open " + path);
   std::string buffer(kPiece, '\0');
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
+  Sha256 sha;
   const auto read_all = [&] {
     for (int64_t at = 0; at < size; at += kPiece) {
       if (pread(file, buffer.data(), kPiece, at) != kPiece) return false;
-      EVP_DigestInit_ex(context, EVP_sha256(), nullptr);
-      EVP_DigestUpdate(context, buffer.data(), buffer.size());
-      EVP_DigestFinal_ex(context, digest, nullptr);
+      (void)sha.Of(buffer);
     }
     return true;
   };
@@ -124,16 +132,19 @@ absl::StatusOr<double> ReadAndHashFile(const std::string& path, int64_t size) {
   const Stopwatch watch;
   good = good && read_all();
   const double seconds = watch.Seconds();
-  EVP_MD_CTX_free(context);
   close(file);
   if (!good) return absl::DataLossError(path + " cannot be read");
   return seconds;
 }
 
+std::string TensorName(int tensor) {
+  return absl::StrFormat("tensor%02d", tensor);
+}
+
 store::Checkpoint Describe(const std::string& name, const Data& data) {
   store::Checkpoint checkpoint{.name = name};
   for (int i = 0; i < kTensors; ++i) {
-    checkpoint.tensors.push_back({.name = absl::StrFormat("tensor%02d", i),
+    checkpoint.tensors.push_back({.name = TensorName(i),
                                   .dtype = store::DType::kU8,
                                   .shape = {data.tensor_bytes()},
                                   .size_bytes = data.tensor_bytes()});
@@ -145,7 +156,7 @@ absl::StatusOr<double> Put(Store& store, const std::string& name, const Data& da
   const Stopwatch watch;
   BDH_ASSIGN_OR_RETURN(const auto upload, store.Begin(Describe(name, data)));
   for (int i = 0; i < kTensors; ++i) {
-    const std::string tensor = absl::StrFormat("tensor%02d", i);
+    const std::string tensor = TensorName(i);
     for (int64_t at = 0; at < data.tensor_bytes(); at += kPiece) {
       BDH_RETURN_IF_ERROR(upload->AddChunk(tensor, at, data.Piece(i * data.tensor_bytes() + at)));
     }
@@ -176,33 +187,136 @@ int64_t FolderBytes(const std::string& folder) {
   return bytes;
 }
 
-absl::Status OneRound(const Plan& plan, Store& store, Data& data, int round, Figures& figures) {
+// A daemon of the store and a client of it, as they are in a mesh.
+class Daemon {
+ public:
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const std::string& folder) {
+    Server::Options options;
+    options.data_dir = folder;
+    BDH_ASSIGN_OR_RETURN(auto server, Server::Start(std::move(options)));
+    return std::unique_ptr<Daemon>(new Daemon(std::move(server)));
+  }
+
+  // As a trainer does: every byte, to be hashed there.
+  absl::StatusOr<double> Put(const std::string& name, const Data& data) {
+    const Stopwatch watch;
+    const auto context = peer_.NewContext(kLong);
+    v1::PutCheckpointResponse response;
+    const auto writer = checkpoints_->PutCheckpoint(context.get(), &response);
+    v1::PutCheckpointRequest request;
+    *request.mutable_checkpoint() = Header(name, data);
+    bool good = writer->Write(request);
+    for (int i = 0; i < kTensors; ++i) {
+      v1::TensorChunk& chunk = *request.mutable_chunk();
+      chunk.set_tensor(TensorName(i));
+      for (int64_t at = 0; good && at < data.tensor_bytes(); at += kPiece) {
+        chunk.set_offset_bytes(at);
+        chunk.set_data(std::string(data.Piece(i * data.tensor_bytes() + at)));
+        good = writer->Write(request);
+      }
+    }
+    writer->WritesDone();
+    BDH_RETURN_IF_ERROR(peer_.Outcome(writer->Finish()));
+    return watch.Seconds();
+  }
+
+  // As `bdhctl import` does: hashes, asks, sends what is missing.
+  absl::StatusOr<double> PutMissing(const std::string& name, const Data& data) {
+    const Stopwatch watch;
+    PutClient client(peer_, Header(name, data));
+    for (int i = 0; i < kTensors; ++i) BDH_RETURN_IF_ERROR(client.Add(std::string(data.Tensor(i))));
+    BDH_ASSIGN_OR_RETURN(const PutClient::Result result, client.Commit());
+    if (result.sent_bytes > 0) return absl::InternalError("bytes were sent that the store has");
+    return watch.Seconds();
+  }
+
+  // As a push between stores does, which has the digests from its own manifest.
+  absl::StatusOr<double> Push(Store& from, const std::string& name) {
+    const Stopwatch watch;
+    RemoteStore target(server_->address(), "", [] { return false; });
+    BDH_ASSIGN_OR_RETURN(const store::CopyProgress progress, store::Copy(from, {name}, target));
+    if (progress.bytes_skipped < progress.bytes_total) {
+      return absl::InternalError("bytes were sent that the store has");
+    }
+    return watch.Seconds();
+  }
+
+  absl::Status Delete(const std::string& name) {
+    v1::DeleteCheckpointRequest request;
+    request.set_name(name);
+    return peer_.Call(*checkpoints_, &v1::CheckpointStoreService::Stub::DeleteCheckpoint, request, kLong)
+        .status();
+  }
+
+ private:
+  static constexpr absl::Duration kLong = absl::Minutes(10);
+
+  explicit Daemon(std::unique_ptr<Server> server)
+      : server_(std::move(server)),
+        peer_("bdh-checkpoint-store", server_->address(), ""),
+        checkpoints_(v1::CheckpointStoreService::NewStub(peer_.channel())) {}
+
+  static v1::Checkpoint Header(const std::string& name, const Data& data) {
+    v1::Checkpoint header;
+    header.set_name(name);
+    for (int i = 0; i < kTensors; ++i) {
+      v1::TensorInfo& tensor = *header.add_tensors();
+      tensor.set_name(TensorName(i));
+      tensor.set_dtype(v1::DTYPE_U8);
+      tensor.add_shape(data.tensor_bytes());
+      tensor.set_size_bytes(data.tensor_bytes());
+    }
+    return header;
+  }
+
+  const std::unique_ptr<Server> server_;
+  const mesh::Peer peer_;
+  const std::unique_ptr<v1::CheckpointStoreService::Stub> checkpoints_;
+};
+
+// The same checkpoint twice through a daemon. `store` has it under the name first, with the same facts.
+absl::Status SecondPut(const Plan& plan, Store& store, Daemon& daemon, const Data& data, int round,
+                       Figures& figures) {
+  const std::string name = store::CheckpointName("first", round),
+                    again = store::CheckpointName("again", round);
+  BDH_ASSIGN_OR_RETURN(const double first, daemon.Put(name, data));
+  const int64_t before = FolderBytes(plan.folder);
+  BDH_ASSIGN_OR_RETURN(const double second, daemon.Push(store, name));
+  BDH_ASSIGN_OR_RETURN(const double rehashed, daemon.PutMissing(again, data));
+  figures.second_put_growth = std::max(figures.second_put_growth, FolderBytes(plan.folder) - before);
+  figures.daemon_put_seconds += first;
+  figures.second_put_seconds += second;
+  figures.rehash_put_seconds += rehashed;
+  figures.speedups.push_back(first / second);
+  figures.rehash_speedups.push_back(first / rehashed);
+  for (const std::string& gone : {name, again}) BDH_RETURN_IF_ERROR(daemon.Delete(gone));
+  return absl::OkStatus();
+}
+
+absl::Status OneRound(const Plan& plan, Store& store, Daemon& daemon, Data& data, int round,
+                      Figures& figures) {
   const std::string file = plan.folder + "/plain";
   const auto name = [&](const char* run) { return store::CheckpointName(run, round); };
   data.Renew(2 * static_cast<uint64_t>(round));
   BDH_ASSIGN_OR_RETURN(const double written, WriteFile(file, data));
   BDH_ASSIGN_OR_RETURN(const double put, Put(store, name("first"), data));
-  const int64_t before = FolderBytes(plan.folder);
-  BDH_ASSIGN_OR_RETURN(const double again, Put(store, name("second"), data));
-  const int64_t after = FolderBytes(plan.folder);
+  BDH_RETURN_IF_ERROR(SecondPut(plan, store, daemon, data, round, figures));
   BDH_ASSIGN_OR_RETURN(const double read, ReadAndHashFile(file, data.size()));
   BDH_RETURN_IF_ERROR(Get(store, name("first"), data).status());  // So that it is in the cache.
   BDH_ASSIGN_OR_RETURN(const double got, Get(store, name("first"), data));
   data.RenewTensor(round % kTensors, 2 * static_cast<uint64_t>(round) + 1);
+  const int64_t before = FolderBytes(plan.folder + "/store");
   BDH_RETURN_IF_ERROR(Put(store, name("one_tensor"), data).status());
+  const int64_t growth = FolderBytes(plan.folder + "/store") - before;
   figures.write_seconds += written;
   figures.put_seconds += put;
-  figures.second_put_seconds += again;
   figures.read_seconds += read;
   figures.get_seconds += got;
   figures.put_ratios.push_back(written / put);
   figures.get_ratios.push_back(read / got);
-  figures.speedups.push_back(put / again);
-  figures.second_put_growth = std::max(figures.second_put_growth, after - before);
-  figures.one_tensor_growth = std::max(figures.one_tensor_growth, FolderBytes(plan.folder) - after);
+  figures.one_tensor_growth = std::max(figures.one_tensor_growth, growth);
   figures.tensor_bytes = data.tensor_bytes();
-  for (const char* run : {"first", "second", "one_tensor"})
-    BDH_RETURN_IF_ERROR(store.Delete(name(run)).status());
+  for (const char* run : {"first", "one_tensor"}) BDH_RETURN_IF_ERROR(store.Delete(name(run)).status());
   store.Reclaim();
   fs::remove(file);
   return absl::OkStatus();
@@ -249,8 +363,11 @@ void Print(const Plan& plan, int64_t bytes, const Figures& figures) {
   "read_sha256_mib_per_second": %.1f,
   "get_mib_per_second": %.1f,
   "get_ratio": %.3f,
+  "daemon_put_mib_per_second": %.1f,
   "second_put_seconds": %.3f,
   "second_put_speedup": %.2f,
+  "second_put_rehash_seconds": %.3f,
+  "second_put_rehash_speedup": %.2f,
   "second_put_space": %.5f,
   "tensor_bytes": %d,
   "one_tensor_bytes": %d,
@@ -261,9 +378,11 @@ void Print(const Plan& plan, int64_t bytes, const Figures& figures) {
 )",
                           bytes, plan.rounds, mib / figures.write_seconds, mib / figures.put_seconds,
                           Median(figures.put_ratios), mib / figures.read_seconds, mib / figures.get_seconds,
-                          Median(figures.get_ratios), figures.second_put_seconds / plan.rounds,
-                          Median(figures.speedups), space, figures.tensor_bytes, figures.one_tensor_growth,
-                          plan.checkpoints, figures.list_ms, static_cast<double>(usage.ru_maxrss) / 1024)
+                          Median(figures.get_ratios), mib / figures.daemon_put_seconds,
+                          figures.second_put_seconds / plan.rounds, Median(figures.speedups),
+                          figures.rehash_put_seconds / plan.rounds, Median(figures.rehash_speedups), space,
+                          figures.tensor_bytes, figures.one_tensor_growth, plan.checkpoints, figures.list_ms,
+                          static_cast<double>(usage.ru_maxrss) / 1024)
                           .c_str());
     return;
   }
@@ -274,13 +393,16 @@ void Print(const Plan& plan, int64_t bytes, const Figures& figures) {
                 "  put of fresh data       %7.0f MiB/s   %.2f of it\n"
                 "  cached read and SHA-256 %7.0f MiB/s\n"
                 "  get                     %7.0f MiB/s   %.2f of it\n"
-                "  second put              %7.1f times as fast, %.3f %% more space\n"
+                "  put through a daemon    %7.0f MiB/s\n"
+                "    again, digests known  %7.1f times as fast\n"
+                "    again, hashed anew    %7.1f times as fast; both: %.3f %% more space\n"
                 "  one tensor of %d changed: %s more (it has %s)\n"
                 "  listing %d checkpoints: %.0f ms\n",
                 FormatBytes(static_cast<uint64_t>(bytes)), kTensors, plan.rounds, mib / figures.write_seconds,
                 mib / figures.put_seconds, Median(figures.put_ratios), mib / figures.read_seconds,
-                mib / figures.get_seconds, Median(figures.get_ratios), Median(figures.speedups), 100 * space,
-                kTensors, FormatBytes(static_cast<uint64_t>(figures.one_tensor_growth)),
+                mib / figures.get_seconds, Median(figures.get_ratios), mib / figures.daemon_put_seconds,
+                Median(figures.speedups), Median(figures.rehash_speedups), 100 * space, kTensors,
+                FormatBytes(static_cast<uint64_t>(figures.one_tensor_growth)),
                 FormatBytes(static_cast<uint64_t>(figures.tensor_bytes)), plan.checkpoints, figures.list_ms)
                 .c_str());
 }
@@ -298,9 +420,10 @@ absl::Status Run(const Plan& plan) {
   absl::Status status;
   {
     auto store = Store::Open({.folder = plan.folder + "/store"});
-    status = store.status();
+    auto daemon = Daemon::Start(plan.folder + "/daemon");
+    status = store.ok() ? daemon.status() : store.status();
     for (int round = 1; status.ok() && round <= plan.rounds; ++round) {
-      status = OneRound(plan, **store, data, round, figures);
+      status = OneRound(plan, **store, **daemon, data, round, figures);
     }
   }
   if (status.ok()) status = MeasureListing(plan, figures);
