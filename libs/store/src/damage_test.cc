@@ -205,7 +205,7 @@ TEST_F(DamageTest, AnOlderCopyOfTheDatabaseIsNoticed) {
 TEST_F(DamageTest, AFolderOfANewerVersionIsRefused) {
   {
     BDH_ASSERT_OK_AND_ASSIGN(const auto database,
-                             Database::Open(good_ + "/db", Database::Mode::kReadWrite, false));
+                             Database::Open(SystemFiles(), good_ + "/db", Database::Mode::kReadWrite, false));
     BDH_ASSERT_OK_AND_ASSIGN(const std::string bytes, database->Get(Table::kState, kStateKey));
     v1::StoredState state;
     ASSERT_TRUE(state.ParseFromString(bytes));
@@ -224,7 +224,7 @@ TEST_F(DamageTest, UnfinishedWorkOfADeadProcessIsFinishedAtOpen) {
   {
     // What a kill leaves: a chunk nobody claimed, and a deletion that had only begun.
     BDH_ASSERT_OK_AND_ASSIGN(const auto database,
-                             Database::Open(good_ + "/db", Database::Mode::kReadWrite, false));
+                             Database::Open(SystemFiles(), good_ + "/db", Database::Mode::kReadWrite, false));
     Sha256 sha;
     const Digest digest = sha.Of("orphan");
     rocksdb::WriteBatch batch;

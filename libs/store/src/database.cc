@@ -1,6 +1,7 @@
 #include "database.h"
 
 #include <rocksdb/filter_policy.h>
+#include <rocksdb/listener.h>
 #include <rocksdb/slice_transform.h>
 #include <rocksdb/table.h>
 
@@ -19,6 +20,7 @@ namespace bdh::store {
 namespace {
 
 constexpr size_t kMiB = 1 << 20;
+constexpr uint64_t kRoomToResume = 1 << 20;  // Beside what RocksDB holds in memory.
 
 // RocksDB demands that the first one has this name.
 constexpr const char* kTableNames[] = {"default",    "checkpoints", "order", "manifests", "chunks",
@@ -39,6 +41,7 @@ rocksdb::DBOptions OptionsOfDatabase(bool create, rocksdb::Env* env) {
   options.wal_bytes_per_sync = 4 * kMiB;
   options.bytes_per_sync = 4 * kMiB;
   options.max_open_files = 1000;
+  options.max_file_opening_threads = 1;  // There are few files; 16 threads a table make opening slow.
   options.max_log_file_size = 4 * kMiB;  // RocksDB's own text log.
   options.keep_log_file_num = 4;
   options.stats_dump_period_sec = 0;
@@ -67,7 +70,6 @@ rocksdb::ColumnFamilyOptions OptionsOfTable(Table table) {
 }
 
 absl::StatusCode CodeOf(const rocksdb::Status& status) {
-  if (status.IsNoSpace()) return absl::StatusCode::kResourceExhausted;
   if (status.IsNotFound()) return absl::StatusCode::kNotFound;
   // A file that RocksDB wrote and cannot find again is as lost as one that fails its checksum.
   if (status.IsCorruption() || status.IsPathNotFound()) return absl::StatusCode::kDataLoss;
@@ -80,6 +82,24 @@ absl::StatusCode CodeOf(const rocksdb::Status& status) {
 }
 
 }  // namespace
+
+// Hears of a full disk first, also when it is a thread of RocksDB that finds it so.
+class Database::DiskWatch final : public rocksdb::EventListener {
+ public:
+  void OnBackgroundError(rocksdb::BackgroundErrorReason, rocksdb::Status* error) override {
+    if (error->IsNoSpace()) full = true;
+  }
+  // CheckWritable says when it is written again. Else RocksDB looks by itself every few seconds, and refuses
+  // our attempt while it does.
+  void OnErrorRecoveryBegin(rocksdb::BackgroundErrorReason, rocksdb::Status, bool* by_itself) override {
+    *by_itself = false;
+  }
+
+  std::atomic<bool> full{false};
+};
+
+Database::Database(Files& files, std::string folder)
+    : files_(files), folder_(std::move(folder)), disk_(std::make_shared<DiskWatch>()) {}
 
 std::string IdKey(uint64_t id) {
   std::string key(8, '\0');
@@ -131,9 +151,9 @@ absl::StatusOr<std::vector<Table>> Database::PresentTables(bool create, rocksdb:
   return tables;
 }
 
-absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& folder, Mode mode, bool create,
-                                                         rocksdb::Env* env) {
-  auto database = std::unique_ptr<Database>(new Database(folder));
+absl::StatusOr<std::unique_ptr<Database>> Database::Open(Files& files, const std::string& folder, Mode mode,
+                                                         bool create, rocksdb::Env* env) {
+  auto database = std::unique_ptr<Database>(new Database(files, folder));
   BDH_ASSIGN_OR_RETURN(std::vector<Table> present, database->PresentTables(create, env));
   const bool read_only = mode == Mode::kReadOnly;
   if (!read_only && database->lacked_tables_) {
@@ -145,6 +165,7 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& fold
   }
   rocksdb::DBOptions options = OptionsOfDatabase(create && !read_only, env);
   if (database->lacked_tables_) options.create_missing_column_families = !read_only;
+  options.listeners.push_back(database->disk_);
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status status =
@@ -206,43 +227,57 @@ absl::Status Database::CheckWritable() {
     return absl::InternalError(absl::StrFormat(
         "the store writes no more until it is started again, since the disk of %s failed", folder_));
   }
-  if (!full_) return absl::OkStatus();
-  const rocksdb::Status resumed = db_->Resume();
-  if (!resumed.ok()) return ToStatus(resumed, "resume writing");
-  full_ = false;
+  if (!disk_->full) return absl::OkStatus();
+  const MutexLock lock(resume_mutex_);
+  if (!disk_->full) return absl::OkStatus();  // Somebody else did it.
+  // Not before there is room: when it is full again while RocksDB resumes, it may wait for ever.
+  uint64_t in_memory = 0;
+  db_->GetAggregatedIntProperty(rocksdb::DB::Properties::kCurSizeAllMemTables, &in_memory);
+  if (files_.FreeBytes(folder_) < static_cast<int64_t>(in_memory + kRoomToResume)) return Full("write");
+  BDH_RETURN_IF_ERROR(ToStatus(db_->Resume(), "resume writing"));
+  disk_->full = false;
   return absl::OkStatus();
 }
 
 absl::Status Database::Failed(const rocksdb::Status& status, std::string_view doing) {
   if (status.ok()) return absl::OkStatus();
-  (status.IsNoSpace() ? full_ : broken_) = true;
+  if (status.IsNoSpace()) disk_->full = true;
+  // What fails after that, fails for that.
+  if (disk_->full) return Full(doing);
+  broken_ = true;
   return ToStatus(status, doing);
 }
 
+absl::Status Database::Full(std::string_view doing) const {
+  return absl::ResourceExhaustedError(
+      absl::StrFormat("%s: the disk of %s is full: %s free; delete checkpoints or make room", doing, folder_,
+                      FormatBytes(static_cast<uint64_t>(files_.FreeBytes(folder_)))));
+}
+
 absl::Status Database::Write(rocksdb::WriteBatch& batch, bool sync) {
+  const std::shared_lock lock(flush_mutex_);
   BDH_RETURN_IF_ERROR(CheckWritable());
   rocksdb::WriteOptions options;
   options.sync = sync;
   return Failed(db_->Write(options, &batch), "write");
 }
 
+// Not by SyncWAL, which does not wait for its turn: beside a write that fails at this moment it would end the
+// process by an assertion.
 absl::Status Database::SyncLog() {
-  BDH_RETURN_IF_ERROR(CheckWritable());
-  return Failed(db_->SyncWAL(), "sync the log");
+  rocksdb::WriteBatch nothing;
+  return Write(nothing, true);
 }
 
 absl::Status Database::Flush() {
+  const std::unique_lock lock(flush_mutex_);
   BDH_RETURN_IF_ERROR(CheckWritable());
   return Failed(db_->Flush(rocksdb::FlushOptions(), tables_), "flush");
 }
 
 absl::Status Database::ToStatus(const rocksdb::Status& status, std::string_view doing) const {
   if (status.ok()) return absl::OkStatus();
-  if (status.IsNoSpace()) {
-    return absl::ResourceExhaustedError(
-        absl::StrFormat("%s: the disk of %s is full: %s free; delete checkpoints or make room", doing,
-                        folder_, FormatBytes(static_cast<uint64_t>(SystemFiles().FreeBytes(folder_)))));
-  }
+  if (status.IsNoSpace()) return Full(doing);
   return absl::Status(CodeOf(status), absl::StrFormat("%s: %s", doing, status.ToString()));
 }
 

@@ -5,12 +5,14 @@
 
 #include <atomic>
 #include <memory>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "bdh/base/mutex.h"
 #include "bdh/store/files.h"
 
 namespace bdh::store {
@@ -51,8 +53,8 @@ class Database {
   static absl::StatusOr<bool> Exists(Files& files, const std::string& folder);
 
   // kReadWrite makes the database, or the tables it lacks, if `create`. kReadOnly changes no file.
-  static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& folder, Mode mode, bool create,
-                                                        rocksdb::Env* env = nullptr);
+  static absl::StatusOr<std::unique_ptr<Database>> Open(Files& files, const std::string& folder, Mode mode,
+                                                        bool create, rocksdb::Env* env = nullptr);
   ~Database();
 
   rocksdb::DB& db() const { return *db_; }
@@ -80,21 +82,29 @@ class Database {
   absl::Status ToStatus(const rocksdb::Status& status, std::string_view doing) const;
 
  private:
-  explicit Database(std::string folder) : folder_(std::move(folder)) {}
+  class DiskWatch;
+
+  Database(Files& files, std::string folder);
   absl::StatusOr<std::vector<Table>> PresentTables(bool create, rocksdb::Env* env);
   absl::Status Write(rocksdb::WriteBatch& batch, bool sync);
 
+  absl::Status CheckWritable();
+  absl::Status Failed(const rocksdb::Status& status, std::string_view doing);
+  absl::Status Full(std::string_view doing) const;
+
+  Files& files_;
   const std::string folder_;
   std::unique_ptr<rocksdb::DB> db_;
   std::vector<rocksdb::ColumnFamilyHandle*> tables_;
   bool lacked_tables_ = false;
-  absl::Status CheckWritable();
-  absl::Status Failed(const rocksdb::Status& status, std::string_view doing);
-
-  std::atomic<bool> full_{
-      false};  // The disk was full: RocksDB writes nothing until told that there is room again.
-  std::atomic<bool> broken_{
-      false};  // The disk failed: nobody knows what is on it until the store is opened again.
+  // Held alone for a flush: beside a write that finds the disk full it would leave a state out of which
+  // RocksDB does not come again.
+  std::shared_mutex flush_mutex_;
+  Mutex resume_mutex_;
+  // Whether the disk was full: RocksDB writes nothing until told that there is room again.
+  const std::shared_ptr<DiskWatch> disk_;
+  // The disk failed: nobody knows what is on it until the store is opened again.
+  std::atomic<bool> broken_{false};
 };
 
 }  // namespace bdh::store

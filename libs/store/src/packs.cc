@@ -199,20 +199,22 @@ void Packs::RemoveLive(const v1::StoredChunk& where) {
   if (found != packs_.end()) found->second.live_bytes -= RecordBytes(where);
 }
 
-std::vector<std::string> Packs::FinishAccounting() {
-  std::vector<std::string> wrong;
+bool Packs::FinishAccounting() {
+  bool wrong = false;
   const MutexLock lock(mutex_);
   for (auto state = packs_.begin(); state != packs_.end();) {
     const auto& [id, pack] = *state;
-    if (pack.name.empty() && pack.live_bytes > 0) {
-      wrong.push_back(absl::StrFormat("pack %016x is missing", id));
-    } else if (pack.size_bytes < pack.needed_bytes && pack.live_bytes > 0) {
-      wrong.push_back(absl::StrFormat("pack %s has %d bytes of at least %d", pack.name, pack.size_bytes,
-                                      pack.needed_bytes));
-    }
+    if (pack.live_bytes > 0 && (pack.name.empty() || pack.size_bytes < pack.needed_bytes)) wrong = true;
     state = pack.name.empty() && pack.live_bytes == 0 ? packs_.erase(state) : std::next(state);
   }
   return wrong;
+}
+
+bool Packs::MayHave(const v1::StoredChunk& where) const {
+  const MutexLock lock(mutex_);
+  const auto found = packs_.find(where.pack());
+  return found != packs_.end() && !found->second.name.empty() &&
+         static_cast<int64_t>(where.offset()) + RecordBytes(where) <= found->second.size_bytes;
 }
 
 std::vector<Packs::Pack> Packs::WorthRewriting() {

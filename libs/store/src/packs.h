@@ -43,9 +43,11 @@ class Packs {
   // Accounts: the index points to this record, or no longer does.
   void AddLive(const v1::StoredChunk& where);
   void RemoveLive(const v1::StoredChunk& where);
-  // Ends the accounting of what was there at the start; names packs that are missing or too short. Packs that
-  // nothing points to are taken away by the next Clean.
-  std::vector<std::string> FinishAccounting();
+  // Ends the accounting of what was there at the start; true: a pack is missing, or shorter than an AddLive
+  // said. Packs that nothing points to are taken away by the next Clean.
+  bool FinishAccounting();
+  // Whether the record can be there: its pack is, and is long enough.
+  bool MayHave(const v1::StoredChunk& where) const;
 
   struct Pack {
     uint64_t id = 0;
@@ -95,7 +97,7 @@ class Packs {
     std::string name;  // Empty: missing.
     int64_t size_bytes = 0;
     int64_t live_bytes = 0;
-    int64_t needed_bytes = 0;  // How long it must be for what the index says.
+    int64_t needed_bytes = 0;  // How long it must be for what the index said at the start.
     int writers = 0;
     bool dirty = false;
     uint64_t retired_at = 0;     // The moment it was taken out of use.

@@ -1,6 +1,7 @@
 #include "bdh/store/store.h"
 
 #include <atomic>
+#include <map>
 #include <optional>
 #include <utility>
 
@@ -89,8 +90,8 @@ absl::Status CheckState(const Database& database, const v1::StoredState& state, 
 }
 
 // Looks before anything is written: opening for writing would make what a damaged log has lost final.
-absl::Status Inspect(const std::string& folder, const HighWater& high_water, rocksdb::Env* env) {
-  auto database = Database::Open(folder, Database::Mode::kReadOnly, false, env);
+absl::Status Inspect(const Store::Options& options, const std::string& folder, const HighWater& high_water) {
+  auto database = Database::Open(*options.files, folder, Database::Mode::kReadOnly, false, options.env);
   BDH_RETURN_IF_ERROR(database.status());
   BDH_ASSIGN_OR_RETURN(const v1::StoredState state, ReadState(**database, high_water));
   return CheckState(**database, state, high_water);
@@ -110,8 +111,9 @@ absl::StatusOr<std::unique_ptr<Database>> OpenDatabase(const Store::Options& opt
   BDH_ASSIGN_OR_RETURN(const bool exists, Database::Exists(*options.files, folder));
   if (!exists && high_water.value() > 0) return absl::DataLossError("its database is gone");
   // A store with no change yet may have been cut off while it was made: then making it goes on.
-  if (exists && high_water.value() > 0) BDH_RETURN_IF_ERROR(Inspect(folder, high_water, options.env));
-  return Database::Open(folder, Database::Mode::kReadWrite, /*create=*/high_water.value() == 0, options.env);
+  if (exists && high_water.value() > 0) BDH_RETURN_IF_ERROR(Inspect(options, folder, high_water));
+  return Database::Open(*options.files, folder, Database::Mode::kReadWrite,
+                        /*create=*/high_water.value() == 0, options.env);
 }
 
 // A folder of an older format becomes one of this format with the first change, which is this one.
@@ -161,10 +163,7 @@ class Store::Impl {
     }));
     BDH_ASSIGN_OR_RETURN(Ledger::Recovered recovered, ledger.Recover());
     named_uploads.emplace(options, ledger, std::move(recovered.uploads));
-    for (const std::string& wrong : packs_->FinishAccounting()) {
-      BDH_LOG(ERROR) << "damaged: " << wrong
-                     << "; the chunks in it are not served, the others are; run a verify";
-    }
+    if (packs_->FinishAccounting()) BDH_RETURN_IF_ERROR(NameLosses());
     scrubber.emplace(options, *database_, chunks, ledger, integrity);
     compactor.Request();  // Packs that a crash left without an owner go, and old chunks are taken over.
     return absl::OkStatus();
@@ -200,6 +199,22 @@ class Store::Impl {
     if (status.ok()) sweep();
     BDH_RETURN_IF_ERROR(status);
     return done;
+  }
+
+  // Says which packs lack chunks. Those of unfinished uploads, which a power cut may have cut off, are no
+  // longer in the index.
+  absl::Status NameLosses() const {
+    std::map<uint64_t, int64_t> lost;
+    BDH_RETURN_IF_ERROR(chunks.WalkIndex(nullptr, "", [&](const Digest&, const v1::StoredChunk& where) {
+      if (!packs_->MayHave(where)) ++lost[where.pack()];
+      return true;
+    }));
+    for (const auto& [pack, count] : lost) {
+      BDH_LOG(ERROR) << absl::StrFormat(
+          "damaged: pack %016x is missing or too short: %d chunks of it are not served; run a verify", pack,
+          count);
+    }
+    return absl::OkStatus();
   }
 
   // Declared in the order they are built; destroyed in reverse.
