@@ -43,7 +43,47 @@ void Apply(std::string& bytes, size_t offset, std::string_view piece) {
   std::memcpy(&bytes[offset], piece.data(), piece.size());
 }
 
-enum class Fault { kNone, kPower, kFull, kMissing, kExists };
+enum class Fault { kNone, kFull, kMissing, kExists };
+
+// Changes of names that happen at once.
+using NameChange = std::vector<std::pair<std::string, std::shared_ptr<Inode>>>;
+
+// Which names a disk has after it lost power, and which it may have: by folder, what was not synced, in
+// order.
+struct Folders {
+  Names durable;
+  std::map<std::string, std::vector<NameChange>> journal;
+
+  void Settle(const NameChange& change) {
+    for (const auto& [path, inode] : change) {
+      if (inode == nullptr) {
+        durable.erase(path);
+      } else {
+        durable[path] = inode;
+      }
+    }
+  }
+
+  // One that nobody else writes to.
+  Folders Copy() const {
+    std::map<Inode*, std::shared_ptr<Inode>> copies;
+    const auto copy = [&](const std::shared_ptr<Inode>& inode) {
+      if (inode == nullptr) return inode;
+      auto& made = copies[inode.get()];
+      if (made == nullptr) made = std::make_shared<Inode>(Inode{"", inode->durable, inode->unsynced});
+      return made;
+    };
+    Folders out;
+    for (const auto& [path, inode] : durable) out.durable[path] = copy(inode);
+    for (const auto& [folder, changes] : journal) {
+      for (const NameChange& change : changes) {
+        NameChange& added = out.journal[folder].emplace_back();
+        for (const auto& [path, inode] : change) added.emplace_back(path, copy(inode));
+      }
+    }
+    return out;
+  }
+};
 
 }  // namespace
 
@@ -53,16 +93,16 @@ struct FaultyDisk::Image {
 
 struct FaultyDisk::Core {
   mutable std::mutex mutex;
-  Names now, durable;
-  int64_t operations = 0, cut_after = 0, capacity = -1;
-  uint64_t life = 0;  // Handles of an earlier one are dead.
-  bool dead = false;
+  Names now;
+  Folders disk;
+  std::optional<Folders> cut;  // What the disk held when the power went.
+  int64_t cut_after = 0, capacity = -1;
   std::set<std::string> locks;
-  // Changes of names that were not synced, by folder and in order; one that changes two names does so at
-  // once.
-  using NameChange = std::vector<std::pair<std::string, std::shared_ptr<Inode>>>;
-  std::map<std::string, std::vector<NameChange>> journal;
 
+  // With each write, sync or change of a name the power may go.
+  void Spend() {
+    if (cut_after > 0 && --cut_after == 0) cut = disk.Copy();
+  }
   void Change(const NameChange& change) {
     for (const auto& [path, inode] : change) {
       if (inode == nullptr) {
@@ -71,58 +111,36 @@ struct FaultyDisk::Core {
         now[path] = inode;
       }
     }
-    journal[FolderOf(change.front().first)].push_back(change);
-  }
-
-  // Whether a change happens; the power may go with it.
-  bool Spend() {
-    if (dead) return false;
-    ++operations;
-    if (cut_after > 0 && --cut_after == 0) dead = true;
-    return !dead;
+    disk.journal[FolderOf(change.front().first)].push_back(change);
+    Spend();
   }
   int64_t Used() const {
     int64_t bytes = 0;
     for (const auto& [path, inode] : now) bytes += static_cast<int64_t>(inode->now.size());
     return bytes;
   }
-  Fault WriteAt(uint64_t of_life, Inode& inode, size_t offset, std::string_view bytes) {
+  Fault WriteAt(Inode& inode, size_t offset, std::string_view bytes) {
     const std::lock_guard lock(mutex);
-    if (of_life != life) return Fault::kPower;
     const size_t end = offset + bytes.size();
     const auto grows = static_cast<int64_t>(end > inode.now.size() ? end - inode.now.size() : 0);
-    if (capacity >= 0 && !dead && grows > 0 && Used() + grows > capacity) return Fault::kFull;
-    if (!Spend()) {
-      // The write that the power went with may have come to the disk in part.
-      if (of_life == life && dead) inode.unsynced.push_back({offset, std::string(bytes)});
-      return Fault::kPower;
-    }
+    if (capacity >= 0 && grows > 0 && Used() + grows > capacity) return Fault::kFull;
     Apply(inode.now, offset, bytes);
+    // Before the power goes: the last write may have come to the disk in part.
     inode.unsynced.push_back({offset, std::string(bytes)});
+    Spend();
     return Fault::kNone;
   }
-  Fault Sync(uint64_t of_life, Inode& inode) {
+  void Sync(Inode& inode) {
     const std::lock_guard lock(mutex);
-    if (of_life != life || !Spend()) return Fault::kPower;
+    Spend();
     inode.durable = inode.now;
     inode.unsynced.clear();
-    return Fault::kNone;
   }
-  Fault SyncFolder(const std::string& folder) {
+  void SyncFolder(const std::string& folder) {
     const std::lock_guard lock(mutex);
-    if (!Spend()) return Fault::kPower;
-    for (const NameChange& change : journal[folder]) Settle(change);
-    journal.erase(folder);
-    return Fault::kNone;
-  }
-  void Settle(const NameChange& change) {
-    for (const auto& [path, inode] : change) {
-      if (inode == nullptr) {
-        durable.erase(path);
-      } else {
-        durable[path] = inode;
-      }
-    }
+    Spend();
+    for (const NameChange& change : disk.journal[folder]) disk.Settle(change);
+    disk.journal.erase(folder);
   }
   std::shared_ptr<Inode> Find(const std::string& path) const {
     const auto found = now.find(Clean(path));
@@ -138,8 +156,6 @@ absl::Status ToStatus(Fault fault, const std::string& doing) {
   switch (fault) {
     case Fault::kNone:
       return absl::OkStatus();
-    case Fault::kPower:
-      return absl::InternalError(doing + ": the power is off");
     case Fault::kFull:
       return absl::ResourceExhaustedError(doing + ": No space left on device");
     case Fault::kMissing:
@@ -158,9 +174,10 @@ rocksdb::IOStatus ToIo(Fault fault) {
       return rocksdb::IOStatus::NoSpace("No space left on device");
     case Fault::kMissing:
       return rocksdb::IOStatus::PathNotFound("No such file");
-    default:
-      return rocksdb::IOStatus::IOError("the power is off");
+    case Fault::kExists:
+      return rocksdb::IOStatus::IOError("File exists");
   }
+  return rocksdb::IOStatus::OK();
 }
 
 // ---- Under the store's own files ----
@@ -168,25 +185,26 @@ rocksdb::IOStatus ToIo(Fault fault) {
 class PlainFile final : public store::File {
  public:
   PlainFile(std::shared_ptr<Core> core, std::shared_ptr<Inode> inode, std::string path)
-      : core_(std::move(core)), inode_(std::move(inode)), path_(std::move(path)), life_(core_->life) {}
+      : core_(std::move(core)), inode_(std::move(inode)), path_(std::move(path)) {}
   absl::Status WriteAt(int64_t offset, std::string_view bytes) override {
-    return ToStatus(core_->WriteAt(life_, *inode_, static_cast<size_t>(offset), bytes), "write " + path_);
+    return ToStatus(core_->WriteAt(*inode_, static_cast<size_t>(offset), bytes), "write " + path_);
   }
   absl::Status ReadAt(int64_t offset, size_t size, char* out) const override {
     const std::lock_guard lock(core_->mutex);
-    if (core_->dead || life_ != core_->life) return ToStatus(Fault::kPower, "read " + path_);
     if (static_cast<size_t>(offset) + size > inode_->now.size())
       return absl::DataLossError(path_ + " ends before");
     std::memcpy(out, inode_->now.data() + offset, size);
     return absl::OkStatus();
   }
-  absl::Status Sync() override { return ToStatus(core_->Sync(life_, *inode_), "sync " + path_); }
+  absl::Status Sync() override {
+    core_->Sync(*inode_);
+    return absl::OkStatus();
+  }
 
  private:
   const std::shared_ptr<Core> core_;
   const std::shared_ptr<Inode> inode_;
   const std::string path_;
-  const uint64_t life_;
 };
 
 class PlainFiles final : public store::Files {
@@ -197,12 +215,10 @@ class PlainFiles final : public store::Files {
     std::shared_ptr<Inode> inode;
     {
       const std::lock_guard lock(core_->mutex);
-      if (core_->dead) return ToStatus(Fault::kPower, "open " + path);
       inode = core_->Find(path);
       if (inode == nullptr && mode == Mode::kRead) return ToStatus(Fault::kMissing, "open " + path);
       if (inode != nullptr && mode == Mode::kCreate) return ToStatus(Fault::kExists, "open " + path);
       if (inode == nullptr) {
-        if (!core_->Spend()) return ToStatus(Fault::kPower, "open " + path);
         inode = std::make_shared<Inode>();
         core_->Change({{path, inode}});
       }
@@ -211,7 +227,6 @@ class PlainFiles final : public store::Files {
   }
   absl::Status Remove(const std::string& path) override {
     const std::lock_guard lock(core_->mutex);
-    if (!core_->Spend()) return ToStatus(Fault::kPower, "remove " + path);
     core_->Change({{Clean(path), nullptr}});
     return absl::OkStatus();
   }
@@ -219,7 +234,6 @@ class PlainFiles final : public store::Files {
     const std::string folder = Clean(given);
     std::vector<Entry> entries;
     const std::lock_guard lock(core_->mutex);
-    if (core_->dead) return ToStatus(Fault::kPower, "list " + folder);
     for (const auto& [path, inode] : core_->now) {
       if (FolderOf(path) != folder) continue;
       entries.push_back({path.substr(folder.size() + 1), static_cast<int64_t>(inode->now.size())});
@@ -228,7 +242,8 @@ class PlainFiles final : public store::Files {
   }
   absl::Status MakeFolder(const std::string&) override { return absl::OkStatus(); }
   absl::Status SyncFolder(const std::string& folder) override {
-    return ToStatus(core_->SyncFolder(Clean(folder)), "sync " + folder);
+    core_->SyncFolder(Clean(folder));
+    return absl::OkStatus();
   }
   int64_t FreeBytes(const std::string&) override {
     const std::lock_guard lock(core_->mutex);
@@ -258,11 +273,11 @@ using rocksdb::Slice;
 class WritableFile final : public rocksdb::FSWritableFile {
  public:
   WritableFile(std::shared_ptr<Core> core, std::shared_ptr<Inode> inode)
-      : core_(std::move(core)), inode_(std::move(inode)), life_(core_->life), size_(inode_->now.size()) {}
+      : core_(std::move(core)), inode_(std::move(inode)), size_(inode_->now.size()) {}
   using FSWritableFile::Append;
   using FSWritableFile::PositionedAppend;
   IOStatus Append(const Slice& data, const IOOptions&, IODebugContext*) override {
-    const Fault fault = core_->WriteAt(life_, *inode_, size_, {data.data(), data.size()});
+    const Fault fault = core_->WriteAt(*inode_, size_, {data.data(), data.size()});
     if (fault == Fault::kNone) size_ += data.size();
     return ToIo(fault);
   }
@@ -271,21 +286,22 @@ class WritableFile final : public rocksdb::FSWritableFile {
   }
   IOStatus Close(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
   IOStatus Flush(const IOOptions&, IODebugContext*) override { return IOStatus::OK(); }
-  IOStatus Sync(const IOOptions&, IODebugContext*) override { return ToIo(core_->Sync(life_, *inode_)); }
+  IOStatus Sync(const IOOptions&, IODebugContext*) override {
+    core_->Sync(*inode_);
+    return IOStatus::OK();
+  }
   bool IsSyncThreadSafe() const override { return true; }
   uint64_t GetFileSize(const IOOptions&, IODebugContext*) override { return size_; }
 
  private:
   const std::shared_ptr<Core> core_;
   const std::shared_ptr<Inode> inode_;
-  const uint64_t life_;
   size_t size_;
 };
 
-IOStatus ReadInode(const Core& core, uint64_t life, const Inode& inode, uint64_t offset, size_t n,
-                   Slice* result, char* scratch) {
+IOStatus ReadInode(const Core& core, const Inode& inode, uint64_t offset, size_t n, Slice* result,
+                   char* scratch) {
   const std::lock_guard lock(core.mutex);
-  if (core.dead || life != core.life) return ToIo(Fault::kPower);
   const size_t begin = std::min<size_t>(offset, inode.now.size());
   const size_t size = std::min(n, inode.now.size() - begin);
   std::memcpy(scratch, inode.now.data() + begin, size);
@@ -296,9 +312,9 @@ IOStatus ReadInode(const Core& core, uint64_t life, const Inode& inode, uint64_t
 class SequentialFile final : public rocksdb::FSSequentialFile {
  public:
   SequentialFile(std::shared_ptr<Core> core, std::shared_ptr<Inode> inode)
-      : core_(std::move(core)), inode_(std::move(inode)), life_(core_->life) {}
+      : core_(std::move(core)), inode_(std::move(inode)) {}
   IOStatus Read(size_t n, const IOOptions&, Slice* result, char* scratch, IODebugContext*) override {
-    const IOStatus status = ReadInode(*core_, life_, *inode_, offset_, n, result, scratch);
+    const IOStatus status = ReadInode(*core_, *inode_, offset_, n, result, scratch);
     if (status.ok()) offset_ += result->size();
     return status;
   }
@@ -310,29 +326,30 @@ class SequentialFile final : public rocksdb::FSSequentialFile {
  private:
   const std::shared_ptr<Core> core_;
   const std::shared_ptr<Inode> inode_;
-  const uint64_t life_;
   uint64_t offset_ = 0;
 };
 
 class RandomAccessFile final : public rocksdb::FSRandomAccessFile {
  public:
   RandomAccessFile(std::shared_ptr<Core> core, std::shared_ptr<Inode> inode)
-      : core_(std::move(core)), inode_(std::move(inode)), life_(core_->life) {}
+      : core_(std::move(core)), inode_(std::move(inode)) {}
   IOStatus Read(uint64_t offset, size_t n, const IOOptions&, Slice* result, char* scratch,
                 IODebugContext*) const override {
-    return ReadInode(*core_, life_, *inode_, offset, n, result, scratch);
+    return ReadInode(*core_, *inode_, offset, n, result, scratch);
   }
 
  private:
   const std::shared_ptr<Core> core_;
   const std::shared_ptr<Inode> inode_;
-  const uint64_t life_;
 };
 
 class Folder final : public rocksdb::FSDirectory {
  public:
   Folder(std::shared_ptr<Core> core, std::string path) : core_(std::move(core)), path_(std::move(path)) {}
-  IOStatus Fsync(const IOOptions&, IODebugContext*) override { return ToIo(core_->SyncFolder(path_)); }
+  IOStatus Fsync(const IOOptions&, IODebugContext*) override {
+    core_->SyncFolder(path_);
+    return IOStatus::OK();
+  }
 
  private:
   const std::shared_ptr<Core> core_;
@@ -357,7 +374,7 @@ class FaultyFileSystem final : public rocksdb::FileSystem {
   IOStatus NewSequentialFile(const std::string& path, const rocksdb::FileOptions&,
                              std::unique_ptr<rocksdb::FSSequentialFile>* result, IODebugContext*) override {
     const auto inode = Look(path);
-    if (inode == nullptr) return Missing();
+    if (inode == nullptr) return ToIo(Fault::kMissing);
     *result = std::make_unique<SequentialFile>(core_, inode);
     return IOStatus::OK();
   }
@@ -365,7 +382,7 @@ class FaultyFileSystem final : public rocksdb::FileSystem {
                                std::unique_ptr<rocksdb::FSRandomAccessFile>* result,
                                IODebugContext*) override {
     const auto inode = Look(path);
-    if (inode == nullptr) return Missing();
+    if (inode == nullptr) return ToIo(Fault::kMissing);
     *result = std::make_unique<RandomAccessFile>(core_, inode);
     return IOStatus::OK();
   }
@@ -374,7 +391,6 @@ class FaultyFileSystem final : public rocksdb::FileSystem {
     std::shared_ptr<Inode> inode;
     {
       const std::lock_guard lock(core_->mutex);
-      if (!core_->Spend()) return ToIo(Fault::kPower);
       inode = std::make_shared<Inode>();  // One that was there is replaced.
       core_->Change({{Clean(path), inode}});
     }
@@ -387,14 +403,13 @@ class FaultyFileSystem final : public rocksdb::FileSystem {
     return IOStatus::OK();
   }
   IOStatus FileExists(const std::string& path, const IOOptions&, IODebugContext*) override {
-    return Look(path) != nullptr ? IOStatus::OK() : core_->dead ? ToIo(Fault::kPower) : IOStatus::NotFound();
+    return Look(path) != nullptr ? IOStatus::OK() : IOStatus::NotFound();
   }
   IOStatus GetChildren(const std::string& given, const IOOptions&, std::vector<std::string>* result,
                        IODebugContext*) override {
     const std::string folder = Clean(given);
     result->clear();
     const std::lock_guard lock(core_->mutex);
-    if (core_->dead) return ToIo(Fault::kPower);
     for (const auto& [path, inode] : core_->now) {
       if (FolderOf(path) == folder) result->push_back(path.substr(folder.size() + 1));
     }
@@ -402,7 +417,6 @@ class FaultyFileSystem final : public rocksdb::FileSystem {
   }
   IOStatus DeleteFile(const std::string& path, const IOOptions&, IODebugContext*) override {
     const std::lock_guard lock(core_->mutex);
-    if (!core_->Spend()) return ToIo(Fault::kPower);
     if (core_->Find(path) == nullptr) return ToIo(Fault::kMissing);
     core_->Change({{Clean(path), nullptr}});
     return IOStatus::OK();
@@ -418,7 +432,7 @@ class FaultyFileSystem final : public rocksdb::FileSystem {
   }
   IOStatus GetFileSize(const std::string& path, const IOOptions&, uint64_t* size, IODebugContext*) override {
     const auto inode = Look(path);
-    if (inode == nullptr) return Missing();
+    if (inode == nullptr) return ToIo(Fault::kMissing);
     const std::lock_guard lock(core_->mutex);
     *size = inode->now.size();
     return IOStatus::OK();
@@ -433,7 +447,6 @@ class FaultyFileSystem final : public rocksdb::FileSystem {
     const std::lock_guard lock(core_->mutex);
     const auto inode = core_->Find(from);
     if (inode == nullptr) return ToIo(Fault::kMissing);
-    if (!core_->Spend()) return ToIo(Fault::kPower);
     core_->Change({{Clean(from), nullptr}, {Clean(to), inode}});
     return IOStatus::OK();
   }
@@ -468,27 +481,27 @@ class FaultyFileSystem final : public rocksdb::FileSystem {
  private:
   std::shared_ptr<Inode> Look(const std::string& path) const {
     const std::lock_guard lock(core_->mutex);
-    return core_->dead ? nullptr : core_->Find(path);
-  }
-  IOStatus Missing() const {
-    const std::lock_guard lock(core_->mutex);
-    return ToIo(core_->dead ? Fault::kPower : Fault::kMissing);
+    return core_->Find(path);
   }
   const std::shared_ptr<Core> core_;
 };
 
+// A write that came to the disk in part: to the end of a sector, or to somewhere within one.
+void Tear(std::string& bytes, const Write& torn, std::mt19937_64& random) {
+  size_t size = torn.bytes.empty() ? 0 : random() % torn.bytes.size();
+  if (random() % 2 == 0) size -= std::min(size, (torn.offset + size) % kSector);
+  Apply(bytes, torn.offset, std::string_view(torn.bytes).substr(0, size));
+}
+
 // What is left of a file after a power cut.
 void Survive(Inode& inode, std::mt19937_64& random) {
-  const size_t whole = random() % (inode.unsynced.size() + 1);
   std::string bytes = inode.durable;
-  for (size_t i = 0; i < whole; ++i) Apply(bytes, inode.unsynced[i].offset, inode.unsynced[i].bytes);
-  if (whole < inode.unsynced.size() && random() % 2 == 0) {
-    // The next one is torn, at the end of a sector or within one.
-    const Write& torn = inode.unsynced[whole];
-    size_t size = torn.bytes.empty() ? 0 : random() % torn.bytes.size();
-    if (random() % 2 == 0) size -= std::min(size, (torn.offset + size) % kSector);
-    Apply(bytes, torn.offset, std::string_view(torn.bytes).substr(0, size));
+  const bool with_holes = random() % 4 == 0;
+  const size_t whole = with_holes ? inode.unsynced.size() : random() % (inode.unsynced.size() + 1);
+  for (size_t i = 0; i < whole; ++i) {
+    if (!with_holes || random() % 2 == 0) Apply(bytes, inode.unsynced[i].offset, inode.unsynced[i].bytes);
   }
+  if (whole < inode.unsynced.size() && random() % 2 == 0) Tear(bytes, inode.unsynced[whole], random);
   inode.now = inode.durable = std::move(bytes);
   inode.unsynced.clear();
 }
@@ -507,40 +520,25 @@ void FaultyDisk::CutAfter(int64_t operations) {
   core_->cut_after = operations;
 }
 
-bool FaultyDisk::is_dead() const {
+bool FaultyDisk::is_cut() const {
   const std::lock_guard lock(core_->mutex);
-  return core_->dead;
-}
-
-int64_t FaultyDisk::operations() const {
-  const std::lock_guard lock(core_->mutex);
-  return core_->operations;
+  return core_->cut.has_value();
 }
 
 void FaultyDisk::Restart(std::mt19937_64& random) {
   const std::lock_guard lock(core_->mutex);
+  Folders left = core_->cut.has_value() ? *std::move(core_->cut) : core_->disk.Copy();
   // File systems write the changes of a folder to their journal in order: the first so many survive.
-  for (const auto& [folder, changes] : core_->journal) {
+  for (const auto& [folder, changes] : left.journal) {
     const size_t count = random() % (changes.size() + 1);
-    for (size_t i = 0; i < count; ++i) core_->Settle(changes[i]);
+    for (size_t i = 0; i < count; ++i) left.Settle(changes[i]);
   }
-  core_->journal.clear();
-  Names left = core_->durable;
-  std::set<Inode*> seen;
-  for (const auto& [path, inode] : left) {
-    if (seen.insert(inode.get()).second) Survive(*inode, random);
-  }
-  core_->now = core_->durable = std::move(left);
-  core_->dead = false;
+  left.journal.clear();
+  for (const auto& [path, inode] : left.durable) Survive(*inode, random);
+  core_->now = left.durable;
+  core_->disk = std::move(left);
+  core_->cut.reset();
   core_->cut_after = 0;
-  ++core_->life;
-}
-
-void FaultyDisk::RestartProcess() {
-  const std::lock_guard lock(core_->mutex);
-  core_->dead = false;
-  core_->cut_after = 0;
-  ++core_->life;
 }
 
 void FaultyDisk::SetCapacity(int64_t bytes) {
@@ -581,7 +579,7 @@ std::string FaultyDisk::Lose(const std::string& suffix, std::mt19937_64& random)
   }
   if (found.empty()) return "";
   const std::string& path = found[random() % found.size()];
-  core_->durable.erase(path);
+  core_->disk.durable.erase(path);
   core_->now.erase(path);
   return path;
 }
@@ -601,8 +599,7 @@ void FaultyDisk::Load(const Image& image) {
     inode->now = inode->durable = bytes;
     core_->now[path] = inode;
   }
-  core_->durable = core_->now;
-  ++core_->life;
+  core_->disk = {.durable = core_->now, .journal = {}};
 }
 
 }  // namespace bdh::faults

@@ -1,9 +1,11 @@
 // A disk that loses power. It lies under RocksDB and under the store's own files at once, in memory.
 //
 // What is written is seen at once and is durable only once it was synced: a file by its own sync, its name by
-// the sync of its folder. When the power goes, of each file a random prefix of the writes that were not
-// synced survives, the last of them perhaps torn; and of each folder a random prefix of the changes of names
-// that were not synced, for that is the order in which a journal has them.
+// the sync of its folder. When the power goes, what the disk holds is put aside: of each file a random prefix
+// of the writes that were not synced, the last of them perhaps torn, or any of them with holes between; and
+// of each folder a random prefix of the changes of names that were not synced, for that is the order in which
+// a journal has them. The process notices nothing, as one that loses power does: all it does from then on
+// succeeds and is lost. So an act is acknowledged only if the power was still on when it had returned.
 #pragma once
 
 #include <rocksdb/env.h>
@@ -31,13 +33,10 @@ class FaultyDisk {
 
   // The power goes with the so-manieth write, sync or change of a name from now; 0: not by itself.
   void CutAfter(int64_t operations);
-  bool is_dead() const;
-  // Operations since the disk was made.
-  int64_t operations() const;
-  // Takes away what does not survive, and lets the disk work again. Handles from before are dead.
+  bool is_cut() const;
+  // The power is back (and goes first, if it has not gone): the disk has what survived. All that was opened
+  // must be closed.
   void Restart(std::mt19937_64& random);
-  // The process died, not the power: all that was written is there.
-  void RestartProcess();
 
   // Writes beyond so many bytes find the disk full. -1: no end.
   void SetCapacity(int64_t bytes);
