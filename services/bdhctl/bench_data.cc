@@ -1,10 +1,8 @@
 // bdhctl bench data: how fast text becomes tokens and tokens become batches, on this machine and this mesh.
-#include <unistd.h>
-
+#include <algorithm>
 #include <atomic>
-#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <memory>
 #include <semaphore>
@@ -17,9 +15,10 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/text.h"
 #include "bdh/tokenizer/tokenizer.h"
-#include "bdh/tokenizer/trainer.h"
 #include "bdh/v1/data_loader.grpc.pb.h"
 #include "bdh/v1/tokenizers.grpc.pb.h"
+#include "services/bdhctl/bench_encode.h"
+#include "services/bdhctl/bench_text.h"
 #include "services/bdhctl/client/context.h"
 #include "services/bdhctl/command.h"
 #include "services/bdhctl/output.h"
@@ -37,75 +36,10 @@ constexpr char kName[] = "bdhctl-bench";
 
 struct BenchFlags {
   MeshFlags mesh;
-  std::string text;
-  int megabytes = 10, vocab_size = 32000, threads = 2;
+  std::string text, python;
+  int megabytes = 10, vocab_size = 32000, train_vocab_size = 8192, threads = 2, rounds = 7;
   double seconds = 3;
 };
-
-double SecondsOf(const std::function<void()>& work) {
-  const absl::Time start = absl::Now();
-  work();
-  return absl::ToDoubleSeconds(absl::Now() - start);
-}
-
-// Words that are as unequal as those of a language, in several scripts, with numbers, signs and code.
-std::string MixedText(size_t bytes) {
-  uint32_t random = 7;
-  const auto next = [&] { return (random = random * 1664525 + 1013904223) >> 8; };
-  const char* const syllables[] = {"ba",  "ter", "on", "ly", "sche", "ri",  "mo",
-                                   "кра", "ни",  "α",  "と", "the",  "ing", "é"};
-  std::vector<std::string> words;
-  for (int i = 0; i < 60000; ++i) {
-    std::string word;
-    for (uint32_t n = 1 + next() % 4; n > 0; --n) word += syllables[next() % std::size(syllables)];
-    words.push_back(word);
-  }
-  std::string text;
-  while (text.size() < bytes) {
-    const double unit = (next() % 1000000 + 1) / 1e6;
-    text += words[static_cast<size_t>(unit * unit * unit * unit * 59999)];
-    const uint32_t sign = next() % 40;
-    text += sign == 0   ? ".\n"
-            : sign == 1 ? ", "
-            : sign == 2 ? absl::StrFormat(" %d ", next() % 3000)
-            : sign == 3 ? " if (x_ == 0) return;\n    "
-                        : " ";
-  }
-  return text.substr(0, bytes);
-}
-
-double EncodeSeconds(const tokenizer::Tokenizer& tokenizer, std::string_view text) {
-  constexpr size_t kPiece = 100000;
-  return SecondsOf([&] {
-    std::vector<int32_t> tokens;
-    for (size_t at = 0; at < text.size(); at += kPiece) {
-      tokens.clear();
-      tokenizer.Encode(text.substr(at, kPiece), tokens);
-    }
-  });
-}
-
-double EncodeSecondsOf(const tokenizer::Tokenizer& tokenizer, std::string_view text, int threads) {
-  return SecondsOf([&] {
-    std::vector<std::thread> all;
-    for (int i = 0; i < threads; ++i) all.emplace_back([&] { EncodeSeconds(tokenizer, text); });
-    for (std::thread& thread : all) thread.join();
-  });
-}
-
-// The same with Hugging Face's library, if this machine's Python has it: 0 if not.
-double HuggingFaceSeconds(const std::string& folder) {
-  const std::string script = absl::StrFormat(
-      "python3 -c \"import os,time; os.environ['TOKENIZERS_PARALLELISM']='0'; from tokenizers import "
-      "Tokenizer; "
-      "t=Tokenizer.from_file('%s/tokenizer.json'); x=open('%s/text','rb').read().decode('utf-8','replace'); "
-      "p=[x[i:i+100000] for i in range(0,len(x),100000)]; s=time.perf_counter(); "
-      "[t.encode(y,add_special_tokens=False) for y in p]; print(time.perf_counter()-s)\" 2>/dev/null",
-      folder, folder);
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(script.c_str(), "re"), &pclose);
-  double seconds = 0;
-  return pipe != nullptr && std::fscanf(pipe.get(), "%lf", &seconds) == 1 ? seconds : 0;
-}
 
 // Tokens a second of one stream that is read for a while.
 struct Streamed {
@@ -198,24 +132,31 @@ void Forget(const mesh::Peer& loader, Stub& stub, const Request& request, auto m
   (void)loader.Call(stub, method, request, kTimeout);  // It may not be there.
 }
 
-void Clear(const mesh::Peer& loader) {
+void ClearDataset(const mesh::Peer& loader) {
   const auto stub = v1::DataLoaderService::NewStub(loader.channel());
-  const auto service = v1::TokenizerService::NewStub(loader.channel());
   v1::DeleteDatasetRequest dataset;
   dataset.set_name(kName);
   Forget(loader, *stub, dataset, &Loader::DeleteDataset);
+}
+
+void Clear(const mesh::Peer& loader) {
+  ClearDataset(loader);
+  const auto service = v1::TokenizerService::NewStub(loader.channel());
   v1::DeleteTokenizerRequest tokenizer;
   tokenizer.set_name(kName);
   Forget(loader, *service, tokenizer, &Service::DeleteTokenizer);
 }
 
-// As a corpus is: files of a megabyte.
-absl::Status WriteFiles(const std::string& folder, const std::string& text) {
+// As a corpus is: files of a megabyte. As often as threads encode it, so that there is as much to do.
+absl::Status WriteFiles(const std::string& folder, const std::string& text, int copies) {
   constexpr size_t kFileBytes = 1000000;
   BDH_RETURN_IF_ERROR(MakeDirectories(folder));
-  for (size_t at = 0; at < text.size(); at += kFileBytes) {
-    BDH_RETURN_IF_ERROR(WriteFileAtomically(absl::StrFormat("%s/%06d.txt", folder, at / kFileBytes),
-                                            std::string_view(text).substr(at, kFileBytes)));
+  for (int copy = 0; copy < copies; ++copy) {
+    for (size_t at = 0; at < text.size(); at += kFileBytes) {
+      BDH_RETURN_IF_ERROR(
+          WriteFileAtomically(absl::StrFormat("%s/%d-%06d.txt", folder, copy, at / kFileBytes),
+                              std::string_view(text).substr(at, kFileBytes)));
+    }
   }
   return absl::OkStatus();
 }
@@ -243,11 +184,7 @@ absl::StatusOr<std::shared_ptr<const tokenizer::Tokenizer>> TrainAndImport(const
                                                                            const std::string& text,
                                                                            int vocab_size,
                                                                            const std::string& folder) {
-  tokenizer::TrainerOptions options;
-  options.vocab_size = vocab_size;
-  BDH_ASSIGN_OR_RETURN(const auto trainer, tokenizer::TokenizerTrainer::Create(options));
-  trainer->Add(text);
-  BDH_ASSIGN_OR_RETURN(const auto files, trainer->Finish());
+  BDH_ASSIGN_OR_RETURN(const auto files, TrainOnLines(text, vocab_size));
   v1::ImportTokenizerRequest request;
   request.set_name(kName);
   for (const tokenizer::TokenizerFile& file : files) {
@@ -261,52 +198,141 @@ absl::StatusOr<std::shared_ptr<const tokenizer::Tokenizer>> TrainAndImport(const
   return tokenizer::LoadTokenizer(kName, files);
 }
 
-absl::StatusOr<Json> Measure(const BenchFlags& flags, const Mesh& mesh, const std::string& folder,
-                             const std::string& text) {
-  const mesh::Peer loader = mesh.DataLoader();
-  ProgressLine line(stderr);
-  Clear(loader);
-  const absl::Cleanup clear = [&] { Clear(loader); };
-  BDH_RETURN_IF_ERROR(WriteFileAtomically(folder + "/text", text));
+// What one measurement works on.
+struct Bench {
+  const BenchFlags& flags;
+  const Mesh& mesh;
+  const mesh::Peer& loader;
+  const std::string& folder;
+  const std::string& text;
+  HuggingFace* theirs = nullptr;  // Null: it is not here.
+  ProgressLine line = ProgressLine(stderr);
 
-  line.Show("training a tokenizer");
-  std::shared_ptr<const tokenizer::Tokenizer> tokenizer;
-  absl::Status trained;
-  const double train_seconds = SecondsOf([&] {
-    auto made = TrainAndImport(loader, text, flags.vocab_size, folder);
-    trained = made.status();
-    if (made.ok()) tokenizer = *made;
-  });
-  BDH_RETURN_IF_ERROR(trained);
+  double megabytes() const { return static_cast<double>(text.size()) / 1e6; }
+  // Theirs takes long, and is not what varies.
+  int rounds_of_theirs() const { return std::min(flags.rounds, 3); }
+};
 
-  line.Show("encoding");
-  const double megabytes = static_cast<double>(text.size()) / 1e6;
-  EncodeSeconds(*tokenizer, std::string_view(text).substr(0, 1 << 20));  // Warm.
-  const double one = megabytes / EncodeSeconds(*tokenizer, text);
-  const double many = megabytes * flags.threads / EncodeSecondsOf(*tokenizer, text, flags.threads);
-  line.Show("encoding with Hugging Face's library");
-  const double theirs = HuggingFaceSeconds(folder);
-
-  line.Show("making shards");
-  BDH_RETURN_IF_ERROR(WriteFiles(folder + "/texts", text));
-  BDH_ASSIGN_OR_RETURN(const double shard_seconds, MakeShards(loader, folder + "/texts"));
-  line.Show("streaming batches");
-  BDH_ASSIGN_OR_RETURN(const double one_client, StreamRate(mesh, 1, flags));
-  BDH_ASSIGN_OR_RETURN(const double two_clients, StreamRate(mesh, 2, flags));
-  BDH_ASSIGN_OR_RETURN(const double waiting, WaitingShare(mesh, flags));
-  Json json = {{"text_megabytes", megabytes},        {"vocab_size", tokenizer->vocab_size()},
-               {"threads", flags.threads},           {"train_seconds", train_seconds},
-               {"encode_megabytes_per_second", one}, {"encode_megabytes_per_second_all_threads", many}};
-  if (theirs > 0) {
-    json["hugging_face_megabytes_per_second"] = megabytes / theirs;
-    json["encode_ratio_to_hugging_face"] = one * theirs / megabytes;
+absl::Status MeasureTraining(Bench& bench, Json& json) {
+  std::vector<double> ours, theirs;
+  for (int round = 0; round < bench.rounds_of_theirs(); ++round) {
+    bench.line.Show("training a tokenizer");
+    absl::Status status;
+    ours.push_back(
+        SecondsOf([&] { status = TrainOnLines(bench.text, bench.flags.train_vocab_size).status(); }));
+    BDH_RETURN_IF_ERROR(status);
+    if (bench.theirs == nullptr) continue;
+    bench.line.Show("training one with Hugging Face's library");
+    BDH_ASSIGN_OR_RETURN(const double seconds, bench.theirs->TrainSeconds(bench.flags.train_vocab_size));
+    theirs.push_back(seconds);
   }
-  json["shards_megabytes_per_second"] = megabytes / shard_seconds;
-  json["shards_ratio_to_encode_all_threads"] = megabytes / shard_seconds / many;
+  json["train_vocab_size"] = bench.flags.train_vocab_size;
+  json["train_seconds"] = Median(ours);
+  if (theirs.empty()) return absl::OkStatus();
+  json["hugging_face_train_seconds"] = Median(theirs);
+  json["train_time_ratio_to_hugging_face"] = Median(ours) / Median(theirs);
+  return absl::OkStatus();
+}
+
+absl::Status MeasureEncoding(Bench& bench, const std::shared_ptr<const tokenizer::Tokenizer>& tokenizer,
+                             Json& json) {
+  bench.line.Show("encoding");
+  EncodeThreads alone(tokenizer, bench.text, 1);
+  alone.Round();  // Warm.
+  std::vector<double> ours, theirs;
+  for (int round = 0; round < bench.rounds_of_theirs(); ++round) {
+    for (int i = 0; i < 3; ++i) ours.push_back(bench.megabytes() / alone.Round());
+    if (bench.theirs == nullptr) continue;
+    bench.line.Show("encoding with Hugging Face's library");
+    BDH_ASSIGN_OR_RETURN(const double seconds, bench.theirs->EncodeSeconds());
+    theirs.push_back(bench.megabytes() / seconds);
+  }
+  json["encode_megabytes_per_second"] = Median(ours);
+  if (theirs.empty()) return absl::OkStatus();
+  json["hugging_face_encode_megabytes_per_second"] = Median(theirs);
+  json["encode_ratio_to_hugging_face"] = Median(ours) / Median(theirs);
+  BDH_ASSIGN_OR_RETURN(const size_t their_tokens, bench.theirs->Tokens());
+  json["tokens_as_hugging_face"] = their_tokens == EncodeAll(*tokenizer, bench.text);
+  return absl::OkStatus();
+}
+
+// Threads, processes and shards in turn: what else the machine does meets all of them.
+absl::Status MeasureThreads(Bench& bench, const std::shared_ptr<const tokenizer::Tokenizer>& tokenizer,
+                            Json& json) {
+  bench.line.Show("encoding in threads and processes, and into shards");
+  const std::string texts = bench.folder + "/texts";
+  BDH_RETURN_IF_ERROR(WriteFiles(texts, bench.text, bench.flags.threads));
+  EncodeThreads threads(tokenizer, bench.text, bench.flags.threads);
+  BDH_ASSIGN_OR_RETURN(EncodeProcesses processes, EncodeProcesses::Start(bench.folder, bench.flags.threads));
+  threads.Round();
+  const double megabytes = bench.megabytes() * bench.flags.threads;
+  std::vector<double> thread_rates, process_rates, shard_rates, thread_ratios, shard_ratios;
+  for (int round = 0; round < bench.flags.rounds; ++round) {
+    const double of_threads = threads.Round();
+    BDH_ASSIGN_OR_RETURN(const double of_processes, processes.Round());
+    BDH_ASSIGN_OR_RETURN(const double of_shards, MakeShards(bench.loader, texts));
+    if (round + 1 < bench.flags.rounds) ClearDataset(bench.loader);
+    thread_rates.push_back(megabytes / of_threads);
+    process_rates.push_back(megabytes / of_processes);
+    shard_rates.push_back(megabytes / of_shards);
+    thread_ratios.push_back(of_processes / of_threads);
+    shard_ratios.push_back(of_threads / of_shards);
+  }
+  json["threads"] = bench.flags.threads;
+  json["threads_encode_megabytes_per_second"] = Median(thread_rates);
+  json["processes_encode_megabytes_per_second"] = Median(process_rates);
+  json["threads_ratio_to_processes"] = Median(thread_ratios);
+  json["shards_megabytes_per_second"] = Median(shard_rates);
+  json["shards_ratio_to_threads"] = Median(shard_ratios);
+  return absl::OkStatus();
+}
+
+absl::Status MeasureStreams(Bench& bench, Json& json) {
+  bench.line.Show("streaming batches");
+  BDH_ASSIGN_OR_RETURN(const double one_client, StreamRate(bench.mesh, 1, bench.flags));
+  BDH_ASSIGN_OR_RETURN(const double two_clients, StreamRate(bench.mesh, 2, bench.flags));
+  BDH_ASSIGN_OR_RETURN(const double waiting, WaitingShare(bench.mesh, bench.flags));
   json["stream_tokens_per_second_1_client"] = one_client;
   json["stream_tokens_per_second_2_clients"] = two_clients;
   json["waiting_share_at_1m_tokens_per_second"] = waiting;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Json> Measure(const BenchFlags& flags, const Mesh& mesh, const std::string& folder,
+                             const std::string& text) {
+  const mesh::Peer loader = mesh.DataLoader();
+  Clear(loader);
+  const absl::Cleanup clear = [&] { Clear(loader); };
+  BDH_RETURN_IF_ERROR(WriteFileAtomically(absl::StrFormat("%s/%s", folder, kBenchText), text));
+  const auto theirs = HuggingFace::Start(flags.python, folder);
+  Bench bench{.flags = flags,
+              .mesh = mesh,
+              .loader = loader,
+              .folder = folder,
+              .text = text,
+              .theirs = theirs.ok() ? theirs->get() : nullptr};
+  const auto ascii = std::count_if(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
+  Json json = {
+      {"text_megabytes", bench.megabytes()},
+      {"text_ascii_share", static_cast<double>(ascii) / static_cast<double>(text.size())},
+      {"vocab_size", flags.vocab_size},
+      {"rounds", flags.rounds},
+      {"hugging_face", theirs.ok() ? "tokenizers " + (*theirs)->version()
+                                   : absl::StrFormat("not measured: %s (choose a Python with --python)",
+                                                     theirs.status().message())}};
+  BDH_RETURN_IF_ERROR(MeasureTraining(bench, json));
+  BDH_ASSIGN_OR_RETURN(const auto tokenizer, TrainAndImport(loader, text, flags.vocab_size, folder));
+  BDH_RETURN_IF_ERROR(MeasureEncoding(bench, tokenizer, json));
+  BDH_RETURN_IF_ERROR(MeasureThreads(bench, tokenizer, json));
+  BDH_RETURN_IF_ERROR(MeasureStreams(bench, json));
   return json;
+}
+
+std::string FigureText(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
+  const double number = value.get<double>();
+  return number >= 1e5 ? FormatCount(static_cast<uint64_t>(number)) : absl::StrFormat("%.4g", number);
 }
 
 absl::StatusOr<int> RunBench(const BenchFlags& flags) {
@@ -328,38 +354,59 @@ absl::StatusOr<int> RunBench(const BenchFlags& flags) {
     return kExitOk;
   }
   Table table({"FIGURE", ">"});
-  for (const auto& [name, value] : json.items()) {
-    const double number = value.get<double>();
-    table.Add(
-        {name, number >= 1e5 ? FormatCount(static_cast<uint64_t>(number)) : absl::StrFormat("%.4g", number)});
-  }
+  for (const auto& [name, value] : json.items()) table.Add({name, FigureText(value)});
   std::cout << table.ToString();
   return kExitOk;
 }
 
 void DefineBench(CLI::App& command, BenchFlags& flags) {
+  const char* const python = std::getenv("BDH_PYTHON");
+  flags.python = python != nullptr ? python : "python3";
   command
-      .add_option("--text", flags.text, "Measure with this file (default: made-up text in several scripts)")
+      .add_option("--text", flags.text,
+                  "Measure with this file (default: made-up text in scripts of the world, code and markdown)")
       ->type_name("FILE");
   command.add_option("--megabytes", flags.megabytes, "Of made-up text (default: 10)")
       ->check(CLI::Range(1, 1000));
-  command.add_option("--vocab-size", flags.vocab_size, "Of the byte-level BPE (default: 32000)");
+  command.add_option("--vocab-size", flags.vocab_size, "Of the byte-level BPE that encodes (default: 32000)");
+  command.add_option("--train-vocab-size", flags.train_vocab_size,
+                     "Of the one that training is measured with (default: 8192)");
+  command
+      .add_option("--rounds", flags.rounds,
+                  "Of threads, processes and shards; medians are printed (default: 7)")
+      ->check(CLI::Range(1, 1000));
+  command
+      .add_option("--python", flags.python,
+                  "That has Hugging Face's library `tokenizers` (default: $BDH_PYTHON, else python3)")
+      ->type_name("PROGRAM");
   command.add_option("--threads", flags.threads, "That encode, and that the data-loader has (default: 2)")
       ->check(CLI::Range(1, 256));
   command.add_option("--seconds", flags.seconds, "How long each stream is read (default: 3)")
       ->check(CLI::Range(0.1, 600.0));
   AddMeshFlags(command, flags.mesh);
   command.footer(
-      "Needs a mesh on this machine whose data-loader reads the folder for temporary files. Where python3 "
-      "has the\n"
-      "library `tokenizers`, it encodes the same text with the same tokenizer.json.");
+      "Needs a mesh on this machine whose data-loader reads the folder for temporary files, and tokenizes "
+      "with "
+      "as many\nthreads. Where the Python has the library `tokenizers`, it trains on and encodes the same "
+      "text.");
 }
+
+struct LoopFlags {
+  std::string folder;
+};
 
 }  // namespace
 
 void AddBenchData(CLI::App& bench, Invocation& invocation) {
   AddCommand<BenchFlags>(bench, invocation, "data", "Measure the data-loader: encoding, shards, batches",
                          DefineBench, RunBench);
+  AddCommand<LoopFlags>(
+      bench, invocation, "encode-loop", "Encode a folder's text at each line of standard input",
+      [](CLI::App& command, LoopFlags& flags) {
+        command.add_option("folder", flags.folder)->required();
+        command.group("");  // Of `bench data`, not of people.
+      },
+      [](const LoopFlags& flags) { return RunEncodeLoop(flags.folder); });
 }
 
 }  // namespace bdh::bdhctl

@@ -231,25 +231,50 @@ void DefineDocuments(CLI::App& command, v1::DocumentOptions& documents) {
   text("--utf8", &v1::DocumentOptions::mutable_utf8, "What is not UTF-8: keep, repair, drop or refuse",
        "WHAT");
   text("--hub-split", &v1::DocumentOptions::mutable_hub_split, "Split of a data set on the hub", "NAME");
+  const auto number = [&](const char* name, void (v1::DocumentOptions::*set)(int64_t), const char* help) {
+    command
+        .add_option_function<int64_t>(
+            name, [&documents, set](int64_t value) { (documents.*set)(value); }, help)
+        ->group("Documents");
+  };
+  number("--min-bytes", &v1::DocumentOptions::set_min_bytes, "Drop shorter documents");
+  number("--max-bytes", &v1::DocumentOptions::set_max_bytes, "Drop longer documents");
   command
-      .add_option_function<int64_t>(
-          "--min-bytes", [&documents](int64_t value) { documents.set_min_bytes(value); },
-          "Drop shorter documents")
+      .add_option_function<double>(
+          "--min-word-share", [&documents](double value) { documents.set_min_word_share(value); },
+          "Drop documents with a smaller share of bytes in letters and digits")
+      ->type_name("0..1")
+      ->check(CLI::Range(0.0, 1.0))
       ->group("Documents");
-  command
-      .add_option_function<int64_t>(
-          "--max-bytes", [&documents](int64_t value) { documents.set_max_bytes(value); },
-          "Drop longer documents")
-      ->group("Documents");
-  command
-      .add_flag_callback(
-          "--dedupe", [&documents] { documents.set_deduplicate(true); },
-          "Drop documents that were there before")
-      ->group("Documents");
-  command
-      .add_flag_callback(
-          "--nfc", [&documents] { documents.set_nfc(true); }, "Unicode's composed form")
-      ->group("Documents");
+  const auto texts = [&](const char* name, void (v1::DocumentOptions::*add)(const std::string&),
+                         const char* help) {
+    command
+        .add_option_function<std::vector<std::string>>(
+            name,
+            [&documents, add](const std::vector<std::string>& values) {
+              for (const std::string& value : values) (documents.*add)(value);
+            },
+            help)
+        ->type_name("TEXT")
+        ->allow_extra_args(false)
+        ->group("Documents");
+  };
+  texts("--must-contain", &v1::DocumentOptions::add_must_contain,
+        "Drop documents without it; may be repeated, then all are wanted");
+  texts("--must-not-contain", &v1::DocumentOptions::add_must_not_contain,
+        "Drop documents with it; may be repeated");
+  const auto flag = [&](const char* name, void (v1::DocumentOptions::*set)(bool), const char* help) {
+    command
+        .add_flag_callback(
+            name, [&documents, set] { (documents.*set)(true); }, help)
+        ->group("Documents");
+  };
+  flag("--drop-too-long", &v1::DocumentOptions::set_drop_too_long,
+       "Drop rows longer than data_loader.max_document_bytes instead of refusing them");
+  flag("--dedupe", &v1::DocumentOptions::set_deduplicate, "Drop documents that were there before");
+  flag("--nfc", &v1::DocumentOptions::set_nfc, "Unicode's composed form");
+  flag("--unix-line-ends", &v1::DocumentOptions::set_unix_line_ends, "Make CR LF and CR alone LF");
+  flag("--csv-no-header", &v1::DocumentOptions::set_csv_no_header, "The first row is text, too");
 }
 
 void DefineAdd(CLI::App& command, AddFlags& flags) {

@@ -117,6 +117,7 @@ absl::StatusOr<documents::Options> ToDocumentOptions(const v1::DocumentOptions& 
   for (const std::string& text : wire.must_contain()) options.must_contain.push_back(text);
   for (const std::string& text : wire.must_not_contain()) options.must_not_contain.push_back(text);
   if (wire.deduplicate()) options.dedupe = true;
+  if (wire.drop_too_long()) options.drop_too_long = true;
   options.max_document_bytes = limits.max_document_bytes;
   options.spool_folder = limits.spool_folder;
   BDH_RETURN_IF_ERROR(documents::Check(options));

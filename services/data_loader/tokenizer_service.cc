@@ -268,7 +268,9 @@ grpc::Status Tokenizers::DeleteTokenizer(grpc::ServerContext* context,
                                          const v1::DeleteTokenizerRequest* request,
                                          v1::DeleteTokenizerResponse*) {
   return gate_.Run(*context, "DeleteTokenizer", [&]() -> absl::Status {
-    BDH_RETURN_IF_ERROR(library_.Find(request->name()).status());
+    // A damaged one may go, too.
+    if (const auto found = library_.Find(request->name()); absl::IsNotFound(found.status()))
+      return found.status();
     if (const auto used = DatasetsOf(request->name()); !used.empty() && request->name() != "byte") {
       return absl::FailedPreconditionError(
           absl::StrFormat("tokenizer '%s' is that of data sets %s; delete them first", request->name(),

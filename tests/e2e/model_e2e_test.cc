@@ -9,12 +9,16 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <vector>
 
+#include "bdh/base/file.h"
+#include "bdh/base/text.h"
 #include "bdh/tensorfile/safetensors.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
+#include "hub_server_testing.h"
 #include "tests/e2e/mesh_driver.h"
 
 namespace bdh::e2e {
@@ -123,6 +127,42 @@ TEST_F(ModelE2E, TheReferencesWeightsSayWhatTheReferenceSaid) {
   EXPECT_EQ(Generate(*mesh_, "golden", text.substr(0, kGoldenPrompt),
                      static_cast<int>(text.size() - kGoldenPrompt)),
             text.substr(kGoldenPrompt));
+}
+
+// From a server that speaks the hub's API; what is broken on the way is refused, and what was fetched stays.
+TEST_F(ModelE2E, AModelOfTheHubIsFetchedOnceAndServed) {
+  hub::HubServer there;
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::directory_iterator(Path("exported"))) {
+    BDH_ASSERT_OK_AND_ASSIGN(files[entry.path().filename().string()], ReadFile(entry.path()));
+  }
+  there.Put("models/owner/rivers", files);
+  there.Put("models/owner/changed", files);
+  there.LieAbout("model.safetensors", std::string(64, 'a'));
+  const auto import = [&](const std::string& model, const std::string& name, const std::string& offline) {
+    Command command = mesh_->Bdhctl({"model", "import", "hf://models/owner/" + model, "--name", name});
+    command.environment["HF_ENDPOINT"] = there.endpoint();
+    command.environment["HF_HUB_CACHE"] = Path("hub");
+    command.environment["HF_HUB_OFFLINE"] = offline;
+    return Execute(command);
+  };
+  const Outcome changed = import("changed", "changed", "0");
+  EXPECT_EQ(changed.exit_code, 1) << changed.out;
+  EXPECT_THAT(changed.err, HasSubstr("model.safetensors"));
+  EXPECT_EQ(mesh_->Do({"models", "load", "changed"}).exit_code, 1) << "nothing is stored";
+
+  there.LieAbout("model.safetensors", Sha256Hex(files["model.safetensors"]));
+  there.Inject("model.safetensors", {{.kind = hub::Fault::kCut, .after = 1000}});
+  const Outcome fetched = import("rivers", "fetched", "0");
+  EXPECT_EQ(fetched.exit_code, 0) << fetched.err;
+  EXPECT_THAT(fetched.out, HasSubstr("Imported runs/fetched/steps/8"));
+  const int requests = there.CountOf("");
+  const Outcome again = import("rivers", "again", "1");
+  EXPECT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(there.CountOf(""), requests);
+  mesh_->Ok({"models", "load", "fetched"});
+  mesh_->Ok({"models", "load", "first/best", "--id", "trained"});
+  EXPECT_EQ(Generate(*mesh_, "fetched", kPrompt, 16), Generate(*mesh_, "trained", kPrompt, 16));
 }
 
 TEST_F(ModelE2E, PyTorchsFileIsImported) {

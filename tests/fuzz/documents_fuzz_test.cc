@@ -1,12 +1,12 @@
 // No parquet, csv, JSON, gzip or zstd file crashes its reader, keeps it for ever or makes the report lie.
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <filesystem>
 
 #include "bdh/base/file.h"
 #include "bdh/documents/document_source.h"
 #include "bdh/testing/status_matchers.h"
+#include "documents_testing.h"
 #include "tests/fuzz/mutation.h"
 
 namespace bdh::fuzz {
@@ -129,24 +129,10 @@ TEST(DocumentsFuzz, DamagedRows) {
   EXPECT_GT(accepted, rounds / 20);
 }
 
-std::string Gzip(std::string_view text) {
-  z_stream state = {};
-  EXPECT_EQ(deflateInit2(&state, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string out(deflateBound(&state, text.size()), '\0');
-  state.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(text.data()));
-  state.avail_in = static_cast<uInt>(text.size());
-  state.next_out = reinterpret_cast<Bytef*>(out.data());
-  state.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(deflate(&state, Z_FINISH), Z_STREAM_END);
-  out.resize(state.total_out);
-  deflateEnd(&state);
-  return out;
-}
-
 TEST(DocumentsFuzz, DamagedGzip) {
   std::string text;
   for (int i = 0; i < 2000; ++i) text += std::to_string(i * 7919) + "\n";
-  const std::string good = Gzip(text) + Gzip("more");
+  const std::string good = documents::Gzip(text) + documents::Gzip("more");
   Mutator mutator(31, {"\x1f\x8b", "\x1f\x8b\x08", std::string_view("\0\0", 2), "\xff\xff"});
   int accepted = 0;
   const int rounds = Rounds(3000);

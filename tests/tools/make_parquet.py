@@ -45,6 +45,20 @@ def table(n=ROWS, string=None):
     )
 
 
+def lists_beside():
+    """Columns that are not read: lists of strings, of lists, of structs with strings, and a map, before and after the text."""
+    def some(i, make):
+        return None if i % 5 == 1 else [make(k) for k in range(i % 4)]
+
+    data = table()
+    tags = pa.array([some(i, str) for i in range(ROWS)], pa.list_(pa.string()))
+    nested = pa.array([some(i, lambda k: ["a"] * k) for i in range(ROWS)], pa.list_(pa.list_(pa.string())))
+    turns = pa.array([some(i, lambda k: {"role": "user", "text": f"turn {k}"}) for i in range(ROWS)],
+                     pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())])))
+    labels = pa.array([some(i, lambda k: (f"key {k}", k)) for i in range(ROWS)], pa.map_(pa.string(), pa.int32()))
+    return data.add_column(1, "tags", tags).add_column(2, "nested", nested).append_column("messages", turns).append_column("labels", labels)
+
+
 def main(folder):
     os.makedirs(folder, exist_ok=True)
 
@@ -79,6 +93,7 @@ def main(folder):
                       pa.struct([("text", pa.string()), ("lang", pa.string())]))
     write("struct", pa.table({"doc": nested, "id": pa.array(range(ROWS))}))
     write("list", pa.table({"text": pa.array([["a", "b"], None, ["c"]], pa.list_(pa.string())), "id": pa.array([1, 2, 3])}))
+    write("lists_beside", lists_beside(), data_page_size=512, write_batch_size=16)
     write("numbers", pa.table({"id": pa.array([1, 2, 3]), "x": pa.array([1.0, 2.0, 3.0])}))
     write("two_texts", pa.table({"question": pa.array(["q"]), "answer": pa.array(["a"])}))
 

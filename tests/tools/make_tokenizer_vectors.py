@@ -208,15 +208,38 @@ def bert(lowercase):
     return t
 
 
-def spm(folder):
-    """A SentencePiece Unigram model, and T5's tokenizer.json around its pieces and its Precompiled charsmap."""
+def wordpiece_trained():
+    """What their trainer makes of the corpus with the parts that ours writes. Which of equal pairs it takes is chance."""
+    t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    t.normalizer = normalizers.BertNormalizer()
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    t.decoder = decoders.WordPiece()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    t.train_from_iterator(corpus(), trainers.WordPieceTrainer(vocab_size=1500, min_frequency=2, show_progress=False, special_tokens=specials))
+    t.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return t
+
+
+def spm_train(*options):
     with tempfile.TemporaryDirectory() as temporary:
         with open(temporary + "/in.txt", "w") as f:
             f.write("\n".join(s.replace("\n", " ").replace("\0", "") for s in corpus()))
-        subprocess.run(["spm_train", "--input=" + temporary + "/in.txt", "--model_prefix=" + temporary + "/m", "--vocab_size=1100",
-                        "--model_type=unigram", "--pad_id=0", "--eos_id=1", "--unk_id=2", "--bos_id=-1",
-                        "--character_coverage=0.98", "--minloglevel=2", "--hard_vocab_limit=false"], check=True)
-        model = open(temporary + "/m.model", "rb").read()
+        subprocess.run(["spm_train", "--input=" + temporary + "/in.txt", "--model_prefix=" + temporary + "/m", "--minloglevel=2",
+                        "--hard_vocab_limit=false", *options], check=True)
+        with open(temporary + "/m.model", "rb") as f:
+            return f.read()
+
+
+def spm_bpe():
+    """Merges and bytes to fall back on, as Llama 2 has them."""
+    return spm_train("--vocab_size=1200", "--model_type=bpe", "--byte_fallback", "--character_coverage=0.98",
+                     "--normalization_rule_name=identity", "--remove_extra_whitespaces=false", "--split_digits")
+
+
+def spm():
+    """A SentencePiece Unigram model, and T5's tokenizer.json around its pieces and its Precompiled charsmap."""
+    model = spm_train("--vocab_size=1100", "--model_type=unigram", "--pad_id=0", "--eos_id=1", "--unk_id=2", "--bos_id=-1",
+                      "--character_coverage=0.98")
     pieces, charsmap = [], b""
 
     def fields(data):
@@ -293,30 +316,37 @@ def write_gz(path, data):
         z.write(data)
 
 
+def rows(tokenizer, lines):
+    blob = bytearray()
+    for text in lines:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        for row in (ids, tokenizer.encode(text).ids):
+            blob += struct.pack("<H%dH" % len(row), len(row), *row)
+        decoded = tokenizer.decode(ids).encode() if ids else b""
+        blob += struct.pack("<I", len(decoded)) + decoded
+    return bytes(blob)
+
+
 def main():
     out = sys.argv[1]
     lines = texts()
     os.makedirs(out, exist_ok=True)
     write_gz(out + "/texts.jsonl.gz", "".join(json.dumps(t) + "\n" for t in lines).encode())
     write_gz(out + "/corpus.jsonl.gz", "".join(json.dumps(t) + "\n" for t in corpus()).encode())
-    t5, model = spm(out)
+    t5, model = spm()
     kinds = {"gpt2": gpt2(), "roberta": roberta(), "llama3": llama3(), "qwen2": qwen2(), "regexes": regexes(), "o200k": o200k(),
              "behaviours": behaviours(), "llama2": llama2(), "clip": clip(), "bert": bert(True), "bert_cased": bert(False),
-             "t5": t5, "unigram_first": unigram_first(), "unigram_trained": unigram_trained()}
+             "t5": t5, "unigram_first": unigram_first(), "unigram_trained": unigram_trained(), "wordpiece_trained": wordpiece_trained()}
     for name, tokenizer in kinds.items():
         os.makedirs(out + "/" + name, exist_ok=True)
         data = json.loads(tokenizer.to_str())
         write_gz(out + "/" + name + "/tokenizer.json.gz", json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode())
-        blob = bytearray()
-        for text in lines:
-            ids = tokenizer.encode(text, add_special_tokens=False).ids
-            for row in (ids, tokenizer.encode(text).ids):
-                blob += struct.pack("<H%dH" % len(row), len(row), *row)
-            decoded = tokenizer.decode(ids).encode() if ids else b""
-            blob += struct.pack("<I", len(decoded)) + decoded
-        write_gz(out + "/" + name + "/ids.bin.gz", bytes(blob))
+        write_gz(out + "/" + name + "/ids.bin.gz", rows(tokenizer, lines))
     os.makedirs(out + "/spiece", exist_ok=True)
     write_gz(out + "/spiece/spiece.model.gz", model)
+    os.makedirs(out + "/spiece_bpe", exist_ok=True)
+    write_gz(out + "/spiece_bpe/spiece.model.gz", spm_bpe())
 
 
-main()
+if __name__ == "__main__":
+    main()

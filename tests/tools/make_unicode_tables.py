@@ -15,6 +15,9 @@ CHARS = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 # Categories of one letter are unions of these.
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Co".split()
 
+# What patterns of known models name, in a later Unicode version than PCRE2's.
+SCRIPTS = "Han Hiragana Katakana Hangul".split()
+
 
 def ranges(codes):
     out = []
@@ -108,6 +111,8 @@ def main():
         emit_ranges(out, "kNumber", matching(r"\p{N}"), r"\p{N} of the regular expressions.")
         emit_ranges(out, "kRegexSpace", matching(r"\s"), r"\s of the regular expressions.")
         emit_ranges(out, "kRegexWord", matching(r"\w"), r"\w of the regular expressions.")
+        for name in SCRIPTS:
+            emit_ranges(out, "k" + name, matching(r"\p{%s}" % name), r"\p{%s} of the regular expressions." % name)
         runs = []
         for at, name in enumerate(CATEGORIES):
             runs += [(a, b, at) for a, b in ranges(matching(r"\p{%s}" % name))]
@@ -141,4 +146,5 @@ def main():
         emit_map(out, "kLower", lower, "Lower case, character by character.")
 
 
-main()
+if __name__ == "__main__":
+    main()

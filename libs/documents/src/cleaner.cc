@@ -53,6 +53,15 @@ std::pair<size_t, bool> CharacterAt(std::string_view text) {
   return {size, size == static_cast<size_t>(shape.more) + 1};
 }
 
+// The bytes of a character below U+D000 and not in the rare ranges; 0: look closer.
+size_t UsualCharacter(const char* text, size_t size) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  if (lead < 0x80) return 1;
+  if (lead >= 0xc2 && lead < 0xe0) return size >= 2 && IsContinuation(text[1]) ? 2 : 0;
+  if (lead < 0xe1 || lead > 0xec) return 0;
+  return size >= 3 && IsContinuation(text[1]) && IsContinuation(text[2]) ? 3 : 0;
+}
+
 // How much of `text` is whole characters.
 size_t ValidPrefix(std::string_view text) {
   size_t at = 0;
@@ -64,6 +73,10 @@ size_t ValidPrefix(std::string_view text) {
         at += 8;
         continue;
       }
+    }
+    if (const size_t size = UsualCharacter(text.data() + at, text.size() - at)) {
+      at += size;
+      continue;
     }
     const auto [size, whole] = CharacterAt(text.substr(at));
     if (!whole) return at;

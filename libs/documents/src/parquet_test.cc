@@ -80,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(Files, ParquetTest,
                                            "codec_brotli", "codec_lz4", "plain", "plain_v2", "dictionary_v2",
                                            "dictionary_old", "delta_length", "delta", "groups", "pages",
                                            "fallback", "checksums", "large_string", "binary", "no_statistics",
-                                           "page_index"),
+                                           "page_index", "lists_beside"),
                          [](const auto& info) { return info.param; });
 
 class ParquetFileTest : public DocumentsTest {
@@ -127,6 +127,10 @@ TEST_F(ParquetFileTest, WrongColumnsAreRefusedWithThoseThereAre) {
   EXPECT_THAT(Refusal(Golden("plain"), {.score_column = "x"}), HasSubstr("no column 'x'"));
   EXPECT_THAT(Refusal(Golden("list"), {.text_column = "text"}),
               HasSubstr("is a list or map (text.list.element)"));
+  EXPECT_THAT(Refusal(Golden("lists_beside"), {.text_column = "messages"}),
+              HasSubstr("is a list or map (messages.list.element.role)"));
+  EXPECT_THAT(Refusal(Golden("lists_beside"), {.text_column = "tags.list.element"}),
+              HasSubstr("is a list or map (tags.list.element)"));
   EXPECT_THAT(Refusal(Golden("numbers")), HasSubstr("choose one (text_column) of id, x"));
   EXPECT_THAT(Refusal(Golden("two_texts")), HasSubstr("choose one (text_column) of question, answer"));
 }

@@ -72,12 +72,16 @@ absl::StatusOr<AddedTokens> AddedTokens::Read(const JsonPlace& place, const Voca
   }
   std::sort(out.tokens_.begin(), out.tokens_.end(),
             [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
-  for (size_t i = 0; i < out.tokens_.size(); ++i) {
-    out.by_id_[out.tokens_[i].id] = i;
-    if (out.tokens_[i].matched.empty()) continue;
-    Matcher& matcher = out.matchers_[out.tokens_[i].normalized ? 1 : 0];
-    matcher.trie.Add(out.tokens_[i].matched, static_cast<int32_t>(i));
-    matcher.empty = false;
+  for (size_t i = 0; i < out.tokens_.size(); ++i) out.by_id_[out.tokens_[i].id] = i;
+  // Of those that normalising made the same, the first special one counts, else the first: added last.
+  for (const bool special : {false, true}) {
+    for (size_t i = out.tokens_.size(); i-- > 0;) {
+      const AddedToken& token = out.tokens_[i];
+      if (token.special != special || token.matched.empty()) continue;
+      Matcher& matcher = out.matchers_[token.normalized ? 1 : 0];
+      matcher.trie.Add(token.matched, static_cast<int32_t>(i));
+      matcher.empty = false;
+    }
   }
   return out;
 }
@@ -121,13 +125,15 @@ void AddedTokens::Split(std::string_view text, bool normalized, const Part& part
       if (!Classes().Is(NextUnit(text, unused), kIsWhitespace)) break;
       begin = before;
     }
-    begin = std::max(begin, done);
+    if (token.lstrip) begin = std::max(begin, done);
     while (token.rstrip && end < text.size()) {
       size_t next = end;
       if (!Classes().Is(NextUnit(text, next), kIsWhitespace)) break;
       end = next;
     }
-    if (end <= done) continue;  // Eaten by the token before.
+    if (end <= begin) continue;
+    // As there, a token of spaces counts though the one before has taken these spaces, and what follows it in
+    // them comes again.
     if (done < begin) part(text.substr(done, begin - done), nullptr, done);
     part(text.substr(begin, end - begin), &token, begin);
     done = end;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstring>
 #include <queue>
+#include <utility>
 
 #include "bdh/base/status_macros.h"
 #include "models.h"
@@ -205,7 +206,8 @@ class BpeModel : public Model {
 // One symbol a character, before merging.
 void BpeModel::Symbols(std::string_view piece, std::vector<int32_t>& ids) const {
   std::string changed;
-  bool unknown_before = false;
+  // As there, an unknown one waits for the next that is known, and bytes that are fallen back on pass it.
+  bool unknown_waits = false;
   for (size_t at = 0; at < piece.size();) {
     const size_t begin = at;
     NextUnit(piece, at);
@@ -217,8 +219,8 @@ void BpeModel::Symbols(std::string_view piece, std::vector<int32_t>& ids) const 
       character = changed;
     }
     if (const auto id = vocabulary_.Find(character); id.has_value()) {
+      if (std::exchange(unknown_waits, false)) ids.push_back(*unknown_);
       ids.push_back(*id);
-      unknown_before = false;
       continue;
     }
     if (!fallback_.empty()) {
@@ -229,9 +231,10 @@ void BpeModel::Symbols(std::string_view piece, std::vector<int32_t>& ids) const 
       }
     }
     if (!unknown_.has_value()) continue;
-    if (!unknown_before || !fuse_unknown_) ids.push_back(*unknown_);
-    unknown_before = true;
+    if (unknown_waits && !fuse_unknown_) ids.push_back(*unknown_);
+    unknown_waits = true;
   }
+  if (unknown_waits) ids.push_back(*unknown_);
 }
 
 void BpeModel::MergeAll(std::vector<int32_t>& ids, size_t begin) const {

@@ -275,6 +275,19 @@ TEST(TokenizerFiles, SentencePieceModelsRunAsTheyAre) {
   EXPECT_GT(same, 1700) << "of " << texts.size();
 }
 
+TEST(TokenizerFiles, ASentencePieceModelOfMergesSaysSo) {
+  const auto merges = GoldenTokenizer("spiece_bpe");
+  ASSERT_NE(merges, nullptr);
+  EXPECT_EQ(merges->kind(), Kind::kBpe);
+  // With bytes to fall back on everything comes back.
+  for (const std::string text :
+       {"To be, or not to be  1234", "\U0001F409 dragon\n\ttabs", "\xE9\xBE\x8D\xEA\x99\xAE"}) {
+    std::vector<int32_t> tokens;
+    merges->Encode(text, tokens);
+    EXPECT_EQ(Streamed(merges, tokens), text);
+  }
+}
+
 TEST(TokenizerFiles, ThreadsDoNotDisturbEachOther) {
   const char* const kinds[] = {"gpt2", "llama3"};
   const auto texts = GoldenTexts();
@@ -352,15 +365,36 @@ TEST_F(LibraryTest, KeepsTokenizersUnderTheirNames) {
   EXPECT_THAT(NamesOf(*Open()), ElementsAre("bert", "byte"));
 }
 
+TEST_F(LibraryTest, WhatAnotherProcessAddsAndDeletesIsSeenAtOnce) {
+  const auto one = Open(), other = Open();
+  EXPECT_FALSE(other->Find("small").ok());
+  BDH_ASSERT_OK(one->Add("small", Gpt2()));
+  EXPECT_EQ(other->Find("small").value()->hash(), one->Find("small").value()->hash());
+  BDH_EXPECT_OK(other->Add("small", Gpt2()));
+  BDH_ASSERT_OK(one->Add("bert", Bert()));
+  EXPECT_EQ(other->Add("bert", Gpt2()).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(NamesOf(*other), ElementsAre("bert", "byte", "small"));
+  // The same name with other content.
+  BDH_ASSERT_OK(other->Delete("small"));
+  EXPECT_EQ(one->Find("small").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(one->Delete("small").code(), absl::StatusCode::kNotFound);
+  BDH_ASSERT_OK(other->Add("small", Bert()));
+  EXPECT_EQ(one->Find("small").value()->hash(), one->Find("bert").value()->hash());
+}
+
 TEST_F(LibraryTest, WhatACrashLeavesIsClearedAndDamageIsTold) {
   const std::string root = folder_.path() + "/tokenizers";
   BDH_ASSERT_OK(Open()->Add("good", Gpt2()));
-  fs::create_directories(root + "/.staging-0123");
-  std::ofstream(root + "/.staging-0123/tokenizer.json") << "{";
+  for (const char* staging : {"/.staging-0123", "/.staging-4567"}) {
+    fs::create_directories(root + staging);
+    std::ofstream(root + staging + "/tokenizer.json") << "{";
+  }
+  fs::last_write_time(root + "/.staging-0123", fs::file_time_type::clock::now() - std::chrono::hours(2));
   fs::create_directories(root + "/bad");
   std::ofstream(root + "/bad/tokenizer.json") << "{";
   const auto library = Open();
   EXPECT_FALSE(fs::exists(root + "/.staging-0123"));
+  EXPECT_TRUE(fs::exists(root + "/.staging-4567"));  // Another process may be writing it.
   EXPECT_THAT(NamesOf(*library), ElementsAre("byte", "good"));
   EXPECT_THAT(std::string(library->Find("bad").status().message()),
               AllOf(HasSubstr("tokenizer 'bad'"), HasSubstr("not valid JSON")));

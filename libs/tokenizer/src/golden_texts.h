@@ -14,8 +14,10 @@
 
 namespace bdh::tokenizer {
 
-inline std::string ReadGolden(const std::string& name) {
-  const std::string path = std::string(BDH_SOURCE_DIR "/tests/golden/tokenizers/") + name + ".gz";
+inline constexpr char kGoldenFolder[] = BDH_SOURCE_DIR "/tests/golden/tokenizers";
+
+inline std::string ReadGolden(const std::string& name, const std::string& folder = kGoldenFolder) {
+  const std::string path = folder + "/" + name + ".gz";
   gzFile file = gzopen(path.c_str(), "rb");
   EXPECT_NE(file, nullptr) << path;
   std::string out;
@@ -26,9 +28,10 @@ inline std::string ReadGolden(const std::string& name) {
 }
 
 // "texts" that are encoded, or the "corpus" that the tokenizers were trained on.
-inline std::vector<std::string> GoldenTexts(const std::string& name = "texts") {
+inline std::vector<std::string> GoldenTexts(const std::string& name = "texts",
+                                            const std::string& folder = kGoldenFolder) {
   std::vector<std::string> texts;
-  const std::string lines = ReadGolden(name + ".jsonl");
+  const std::string lines = ReadGolden(name + ".jsonl", folder);
   for (size_t at = 0; at < lines.size();) {
     const size_t end = lines.find('\n', at);
     texts.push_back(nlohmann::json::parse(lines.substr(at, end - at)).get<std::string>());
@@ -42,8 +45,8 @@ struct GoldenRow {
   std::string decoded;
 };
 
-inline std::vector<GoldenRow> GoldenRows(const std::string& kind) {
-  const std::string bytes = ReadGolden(kind + "/ids.bin");
+inline std::vector<GoldenRow> GoldenRows(const std::string& kind, const std::string& folder = kGoldenFolder) {
+  const std::string bytes = ReadGolden(kind + "/ids.bin", folder);
   std::vector<GoldenRow> rows;
   size_t at = 0;
   const auto take = [&](auto& value) {
@@ -68,9 +71,10 @@ inline std::vector<GoldenRow> GoldenRows(const std::string& kind) {
   return rows;
 }
 
-inline std::shared_ptr<const Tokenizer> GoldenTokenizer(const std::string& kind) {
-  const std::string file = kind == "spiece" ? "spiece.model" : "tokenizer.json";
-  auto loaded = LoadTokenizer(kind, {{file, ReadGolden(kind + "/" + file)}});
+inline std::shared_ptr<const Tokenizer> GoldenTokenizer(const std::string& kind,
+                                                        const std::string& folder = kGoldenFolder) {
+  const std::string file = kind.starts_with("spiece") ? "spiece.model" : "tokenizer.json";
+  auto loaded = LoadTokenizer(kind, {{file, ReadGolden(kind + "/" + file, folder)}});
   EXPECT_TRUE(loaded.ok()) << kind << ": " << loaded.status();
   return loaded.ok() ? *loaded : nullptr;
 }

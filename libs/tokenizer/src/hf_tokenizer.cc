@@ -149,30 +149,30 @@ void HfTokenizer::Encode(std::string_view text, std::vector<int32_t>& tokens) co
 
 // Text between tokens that are found as they stand.
 void HfTokenizer::EncodeText(std::string_view text, bool at_start, std::vector<int32_t>& tokens) const {
-  NormalText normal{.text = "", .at_start = at_start};
+  NormalText normal{.text = "", .from_first = at_start ? FirstCharacterBytes(text) : 0};
   if (normalizer_ != nullptr) {
     normal.text = text;
     normalizer_->Apply(normal);
     text = normal.text;
   }
-  if (!added_.has(/*normalized=*/true)) return EncodePieces(text, normal.at_start, tokens);
+  if (!added_.has(/*normalized=*/true)) return EncodePieces(text, normal.from_first, tokens);
   added_.Split(text, /*normalized=*/true, [&](std::string_view part, const AddedToken* token, size_t offset) {
     if (token != nullptr) {
       tokens.push_back(token->id);
     } else {
-      EncodePieces(part, normal.at_start && offset == 0, tokens);
+      EncodePieces(part, normal.from_first - std::min(normal.from_first, offset), tokens);
     }
   });
 }
 
-void HfTokenizer::EncodePieces(std::string_view text, bool at_start, std::vector<int32_t>& tokens) const {
+void HfTokenizer::EncodePieces(std::string_view text, size_t from_first, std::vector<int32_t>& tokens) const {
   if (text.empty()) return;
   if (byte_level_.has_value()) return EncodeByteLevel(text, tokens);
   Pieces pieces;
   // Models that do not work on bytes see characters only.
   if (model_->kind() != Kind::kBpe && !pieces.made.emplace_back(Repaired(text)).empty())
     text = pieces.made.back();
-  pieces.list.push_back({text, at_start});
+  pieces.list.push_back({text, from_first});
   if (pre_tokenizer_ != nullptr) pre_tokenizer_->Split(pieces);
   for (const Piece& piece : pieces.list) model_->Encode(piece.text, tokens);
 }

@@ -70,7 +70,7 @@ class HfTokenizer : public FileTokenizer {
   // Null: outside the vocabulary. The text that a decoder sees.
   const std::string* SpellingFor(int32_t token) const;
   void EncodeText(std::string_view text, bool at_start, std::vector<int32_t>& tokens) const;
-  void EncodePieces(std::string_view text, bool at_start, std::vector<int32_t>& tokens) const;
+  void EncodePieces(std::string_view text, size_t from_first, std::vector<int32_t>& tokens) const;
   void EncodeByteLevel(std::string_view text, std::vector<int32_t>& tokens) const;
 
   std::shared_ptr<const Model> model_;

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <system_error>
 
 #include "absl/cleanup/cleanup.h"
@@ -24,6 +25,8 @@ namespace fs = std::filesystem;
 // Where a tokenizer is written before it is there, and goes before it is gone. No resource begins with a dot.
 constexpr char kStagingPrefix[] = ".staging-";
 constexpr char kByte[] = "byte";
+// Nobody takes longer to write one.
+constexpr absl::Duration kStagingKept = absl::Hours(1);
 
 void RemoveAll(const std::string& path) {
   std::error_code error;
@@ -40,6 +43,23 @@ absl::Status Rename(const std::string& from, const std::string& to) {
 absl::Time TimeOf(const std::string& path) {
   struct stat info {};
   return ::stat(path.c_str(), &info) == 0 ? absl::TimeFromTimespec(info.st_mtim) : absl::UnixEpoch();
+}
+
+// Empty: there is no such folder.
+std::string VersionOf(const std::string& folder) {
+  struct stat info {};
+  if (::stat(folder.c_str(), &info) != 0) return "";
+  return absl::StrFormat("%d %d %d", info.st_ino, info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
+}
+
+absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& folder) {
+  std::error_code error;
+  std::vector<std::string> names;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    names.push_back(it->path().filename().string());
+  }
+  if (error) return ErrnoStatus(error.value(), absl::StrFormat("list folder %s", folder));
+  return names;
 }
 
 absl::StatusOr<Library::Entry> OpenEntry(const std::string& name, const std::string& folder) {
@@ -60,21 +80,34 @@ absl::StatusOr<std::unique_ptr<Library>> Library::Open(std::string folder) {
 }
 
 absl::Status Library::Load() {
-  std::error_code error;
-  std::vector<std::string> names;
-  for (fs::directory_iterator it(folder_, error), end; !error && it != end; it.increment(error)) {
-    names.push_back(it->path().filename().string());
-  }
-  if (error) return ErrnoStatus(error.value(), absl::StrFormat("list folder %s", folder_));
-  MutexLock lock(mutex_);
+  BDH_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(folder_));
   for (const std::string& name : names) {
-    if (name.starts_with(kStagingPrefix)) RemoveAll(folder_ + "/" + name);
-    if (!IsResourceName(name) || name == kByte) continue;
-    auto entry = OpenEntry(name, FolderOf(name));
-    if (!entry.ok()) BDH_LOG(ERROR) << "tokenizer is damaged name=" << name << " error=" << entry.status();
-    entries_.emplace(name, std::move(entry));
+    const std::string path = folder_ + "/" + name;
+    if (name.starts_with(kStagingPrefix) && TimeOf(path) < absl::Now() - kStagingKept) RemoveAll(path);
   }
+  MutexLock lock(mutex_);
+  RefreshAll();
   return absl::OkStatus();
+}
+
+void Library::Refresh(const std::string& name) const {
+  if (!IsResourceName(name) || name == kByte) return;
+  const std::string version = VersionOf(FolderOf(name));
+  const auto known = entries_.find(name);
+  if (known != entries_.end() && known->second.version == version) return;
+  if (known != entries_.end()) entries_.erase(known);
+  if (version.empty()) return;
+  auto entry = OpenEntry(name, FolderOf(name));
+  if (!entry.ok()) BDH_LOG(ERROR) << "tokenizer is damaged name=" << name << " error=" << entry.status();
+  entries_.emplace(name, Known{std::move(entry), version});
+}
+
+void Library::RefreshAll() const {
+  std::set<std::string> all;
+  for (const auto& [name, known] : entries_) all.insert(name);
+  const auto names = NamesIn(folder_);
+  if (names.ok()) all.insert(names->begin(), names->end());
+  for (const std::string& name : all) Refresh(name);
 }
 
 std::string Library::FolderOf(std::string_view name) const {
@@ -87,10 +120,12 @@ absl::StatusOr<Library::Entry> Library::Get(std::string_view name) const {
     return Entry{std::move(byte), absl::UnixEpoch()};
   }
   MutexLock lock(mutex_);
-  if (const auto found = entries_.find(name); found != entries_.end()) return found->second;
+  Refresh(std::string(name));
+  if (const auto found = entries_.find(name); found != entries_.end()) return found->second.entry;
+  RefreshAll();
   std::vector<std::string> known = {kByte};
-  for (const auto& [other, entry] : entries_) {
-    if (entry.ok()) known.push_back(other);
+  for (const auto& [other, there] : entries_) {
+    if (there.entry.ok()) known.push_back(other);
   }
   return absl::NotFoundError(absl::StrFormat("there is no tokenizer '%s'; the known ones are: %s", name,
                                              absl::StrJoin(known, ", ")));
@@ -105,8 +140,9 @@ std::vector<Library::Entry> Library::List() const {
   std::map<std::string, Entry> sorted;
   if (auto byte = Get(kByte); byte.ok()) sorted.emplace(kByte, *std::move(byte));
   MutexLock lock(mutex_);
-  for (const auto& [name, entry] : entries_) {
-    if (entry.ok()) sorted.emplace(name, *entry);
+  RefreshAll();
+  for (const auto& [name, known] : entries_) {
+    if (known.entry.ok()) sorted.emplace(name, *known.entry);
   }
   std::vector<Entry> out;
   for (auto& [name, entry] : sorted) out.push_back(std::move(entry));
@@ -130,18 +166,32 @@ absl::StatusOr<std::shared_ptr<const Tokenizer>> Library::Add(const std::string&
     BDH_RETURN_IF_ERROR(WriteFileAtomically(staging + "/" + file.name, file.bytes));
   }
 
+  return Publish(staging, std::move(loaded));
+}
+
+absl::StatusOr<std::shared_ptr<const Tokenizer>> Library::Publish(
+    const std::string& staging, std::shared_ptr<const Tokenizer> tokenizer) {
+  const std::string name(tokenizer->name());
   MutexLock lock(mutex_);
-  if (const auto there = entries_.find(name); there != entries_.end()) {
-    if (there->second.ok() && there->second->tokenizer->hash() == loaded->hash())
-      return there->second->tokenizer;
-    return absl::AlreadyExistsError(absl::StrFormat(
-        "tokenizer '%s' exists and holds other content; give this one another name, or delete that one first",
-        name));
+  // A folder that is there already, of this process or another, is not replaced.
+  if (std::rename(staging.c_str(), FolderOf(name).c_str()) == 0) {
+    BDH_RETURN_IF_ERROR(SyncDirectory(folder_));
+    entries_.insert_or_assign(name,
+                              Known{Entry{tokenizer, TimeOf(FolderOf(name))}, VersionOf(FolderOf(name))});
+    return tokenizer;
   }
-  BDH_RETURN_IF_ERROR(Rename(staging, FolderOf(name)));
-  BDH_RETURN_IF_ERROR(SyncDirectory(folder_));
-  entries_.emplace(name, Entry{loaded, TimeOf(FolderOf(name))});
-  return loaded;
+  if (errno != ENOTEMPTY && errno != EEXIST) {
+    return ErrnoStatus(errno, absl::StrFormat("rename %s to %s", staging, FolderOf(name)));
+  }
+  Refresh(name);
+  const auto there = entries_.find(name);
+  if (there != entries_.end() && there->second.entry.ok() &&
+      there->second.entry->tokenizer->hash() == tokenizer->hash()) {
+    return there->second.entry->tokenizer;
+  }
+  return absl::AlreadyExistsError(absl::StrFormat(
+      "tokenizer '%s' exists and holds other content; give this one another name, or delete that one first",
+      name));
 }
 
 absl::Status Library::Delete(const std::string& name) {
@@ -151,6 +201,7 @@ absl::Status Library::Delete(const std::string& name) {
   const std::string staging = absl::StrFormat("%s/%s%s", folder_, kStagingPrefix, RandomHex(8));
   {
     MutexLock lock(mutex_);
+    Refresh(name);
     const auto found = entries_.find(name);
     if (found == entries_.end())
       return absl::NotFoundError(absl::StrFormat("there is no tokenizer '%s'", name));

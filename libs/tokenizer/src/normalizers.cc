@@ -1,5 +1,6 @@
 #include "normalizers.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <vector>
@@ -16,14 +17,55 @@ const CharacterClasses& Classes() {
   return CharacterClasses::Get();
 }
 
-// Whether the first unit of `text` goes: then what begins is not from the start any more.
+// Each character becomes what `made_of` says of it.
+template <class MadeOf>
+void Rewrite(NormalText& text, const MadeOf& made_of) {
+  text.from_first = made_of(std::string_view(text.text).substr(0, text.from_first)).size();
+  text.text = made_of(text.text);
+}
+
 template <class Drop>
 void Filter(NormalText& text, const Drop& drop) {
-  std::u32string units = ToUnits(text.text);
-  if (!units.empty() && drop(units[0])) text.at_start = false;
-  std::erase_if(units, drop);
-  text.text = ToBytes(units);
+  Rewrite(text, [&](std::string_view part) {
+    std::u32string units = ToUnits(part);
+    std::erase_if(units, drop);
+    return ToBytes(units);
+  });
 }
+
+// The text with some matches replaced by `with`.
+class Replacing {
+ public:
+  Replacing(NormalText& text, std::string_view with) : text_(text), with_(with) {}
+  void Match(size_t begin, size_t end) {
+    Keep(begin);
+    // What stands for several characters is made of the last of them.
+    first_ends_ = end > text_.from_first || first_ends_;
+    Append(with_, with_.size());
+    at_ = end;
+  }
+  void Finish() {
+    Keep(text_.text.size());
+    text_ = {std::move(out_), from_first_};
+  }
+
+ private:
+  void Keep(size_t end) {
+    const size_t of_first = text_.from_first > at_ ? std::min(end, text_.from_first) - at_ : 0;
+    Append(std::string_view(text_.text).substr(at_, end - at_), of_first);
+    first_ends_ = first_ends_ || end > text_.from_first;
+  }
+  void Append(std::string_view bytes, size_t of_first) {
+    if (!first_ends_) from_first_ += of_first;
+    out_.append(bytes);
+  }
+
+  NormalText& text_;
+  const std::string_view with_;
+  std::string out_;
+  size_t at_ = 0, from_first_ = 0;
+  bool first_ends_ = false;
+};
 
 class Sequence : public Normalizer {
  public:
@@ -41,8 +83,13 @@ class UnicodeForm : public Normalizer {
   UnicodeForm(bool compose, bool compatible) : compose_(compose), compatible_(compatible) {}
   void Apply(NormalText& text) const override {
     if (IsAscii(text.text)) return;
-    const std::u32string units = Decomposed(ToUnits(text.text), compatible_);
-    text.text = ToBytes(compose_ ? Composed(units) : units);
+    const bool begins = text.from_first > 0;
+    Rewrite(text, [&](std::string_view part) {
+      const std::u32string units = Decomposed(ToUnits(part), compatible_);
+      return ToBytes(compose_ ? Composed(units) : units);
+    });
+    // What it was composed with is counted, too.
+    if (begins) text.from_first = std::max(text.from_first, FirstCharacterBytes(text.text));
   }
   static bool IsAscii(std::string_view text) {
     for (const char c : text) {
@@ -57,7 +104,9 @@ class UnicodeForm : public Normalizer {
 
 class Lowercase : public Normalizer {
  public:
-  void Apply(NormalText& text) const override { text.text = ToBytes(Lowercased(ToUnits(text.text))); }
+  void Apply(NormalText& text) const override {
+    Rewrite(text, [](std::string_view part) { return ToBytes(Lowercased(ToUnits(part))); });
+  }
 };
 
 class Strip : public Normalizer {
@@ -68,7 +117,8 @@ class Strip : public Normalizer {
     size_t begin = 0, end = units.size();
     while (left_ && begin < end && Classes().Is(units[begin], kIsWhitespace)) ++begin;
     while (right_ && begin < end && Classes().Is(units[end - 1], kIsWhitespace)) --end;
-    if (begin > 0) text.at_start = false;
+    const size_t gone = ToBytes(units.substr(0, begin)).size();
+    text.from_first -= std::min(text.from_first, gone);
     text.text = ToBytes(std::u32string_view(units).substr(begin, end - begin));
   }
 
@@ -95,7 +145,12 @@ class Bert : public Normalizer {
         return unit == 0 || unit == 0xFFFD || (!kept && Classes().Is(unit, kIsOther));
       });
     }
-    std::u32string units = ToUnits(text.text);
+    Rewrite(text, [&](std::string_view part) { return Rewritten(part); });
+  }
+
+ private:
+  std::string Rewritten(std::string_view part) const {
+    std::u32string units = ToUnits(part);
     if (clean_) {
       for (char32_t& unit : units) {
         if (Classes().Is(unit, kIsWhitespace)) unit = ' ';
@@ -107,10 +162,8 @@ class Bert : public Normalizer {
       std::erase_if(units, [](char32_t unit) { return Classes().Is(unit, kIsNonspacing); });
     }
     if (lowercase_) units = Lowercased(units);
-    text.text = ToBytes(units);
+    return ToBytes(units);
   }
-
- private:
   static bool IsChinese(char32_t c) {
     return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
            (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) ||
@@ -141,14 +194,16 @@ class Nmt : public Normalizer {
       return (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F ||
              c == 0x9F;
     });
-    std::u32string units = ToUnits(text.text);
-    for (char32_t& c : units) {
-      if (c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
-          c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD) {
-        c = ' ';
+    Rewrite(text, [](std::string_view part) {
+      std::u32string units = ToUnits(part);
+      for (char32_t& c : units) {
+        if (c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
+            c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD) {
+          c = ' ';
+        }
       }
-    }
-    text.text = ToBytes(units);
+      return ToBytes(units);
+    });
   }
 };
 
@@ -156,7 +211,9 @@ class Prepend : public Normalizer {
  public:
   explicit Prepend(std::string what) : what_(std::move(what)) {}
   void Apply(NormalText& text) const override {
-    if (!text.text.empty()) text.text.insert(0, what_);
+    if (text.text.empty()) return;
+    text.text.insert(0, what_);
+    if (text.from_first > 0) text.from_first += what_.size();
   }
 
  private:
@@ -169,13 +226,11 @@ class ReplaceText : public Normalizer {
   void Apply(NormalText& text) const override {
     size_t found = text.text.find(what_);
     if (found == std::string::npos) return;
-    std::string out;
-    size_t at = 0;
-    for (; found != std::string::npos; found = text.text.find(what_, at)) {
-      out.append(text.text, at, found - at).append(with_);
-      at = found + what_.size();
+    Replacing replacing(text, with_);
+    for (; found != std::string::npos; found = text.text.find(what_, found + what_.size())) {
+      replacing.Match(found, found + what_.size());
     }
-    text.text = out.append(text.text, at);
+    replacing.Finish();
   }
 
  private:
@@ -187,13 +242,9 @@ class ReplaceRegex : public Normalizer {
   ReplaceRegex(std::shared_ptr<const Regex> regex, std::string with)
       : regex_(std::move(regex)), with_(std::move(with)) {}
   void Apply(NormalText& text) const override {
-    std::string out;
-    size_t at = 0;
-    regex_->ForEach(text.text, [&](size_t begin, size_t end) {
-      out.append(text.text, at, begin - at).append(with_);
-      at = end;
-    });
-    text.text = out.append(text.text, at);
+    Replacing replacing(text, with_);
+    regex_->ForEach(text.text, [&](size_t begin, size_t end) { replacing.Match(begin, end); });
+    replacing.Finish();
   }
 
  private:
@@ -204,9 +255,11 @@ class ReplaceRegex : public Normalizer {
 class ByteLevel : public Normalizer {
  public:
   void Apply(NormalText& text) const override {
-    std::string out;
-    AppendMappedBytes(text.text, out);
-    text.text = std::move(out);
+    Rewrite(text, [](std::string_view part) {
+      std::string out;
+      AppendMappedBytes(part, out);
+      return out;
+    });
   }
 };
 
@@ -233,6 +286,11 @@ class Precompiled : public Normalizer {
     const std::string& in = text.text;
     std::string out;
     out.reserve(in.size());
+    size_t from_first = 0;
+    const auto append = [&](size_t begin, std::string_view made) {
+      out.append(made);
+      if (begin < text.from_first) from_first = out.size();
+    };
     for (size_t at = 0; at < in.size();) {
       const size_t end = ClusterEnd(in, at);
       const std::string_view cluster = std::string_view(in).substr(at, end - at);
@@ -240,7 +298,7 @@ class Precompiled : public Normalizer {
       // it.
       if (cluster.size() < 6) {
         if (const auto found = Find(cluster); found.has_value()) {
-          out.append(*found);
+          append(at, *found);
           at = end;
           continue;
         }
@@ -249,11 +307,13 @@ class Precompiled : public Normalizer {
         size_t next = at;
         NextUnit(in, next);
         const std::string_view part = std::string_view(in).substr(at, next - at);
-        out.append(Find(part).value_or(part));
+        append(at, Find(part).value_or(part));
         at = next;
       }
     }
-    text.text = std::move(out);
+    // Where the first is taken away, what follows it takes its place.
+    if (text.from_first > 0) from_first = std::max(from_first, FirstCharacterBytes(out));
+    text = {std::move(out), from_first};
   }
 
  private:
@@ -273,7 +333,7 @@ class Precompiled : public Normalizer {
     return at;
   }
   static bool IsControl(char32_t unit) {
-    return unit < 0x20 || (unit >= 0x7F && unit < 0xA0) ||
+    return unit < 0x20 || (unit >= 0x7F && unit < 0xA0) || unit == 0x2028 || unit == 0x2029 ||
            (Classes().Is(unit, kIsOther) && !Classes().Is(unit, kIsExtend | kIsPrepend)) || IsRawByte(unit);
   }
   static bool Joins(char32_t unit, char32_t following) {

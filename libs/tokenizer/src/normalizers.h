@@ -9,11 +9,11 @@
 
 namespace bdh::tokenizer {
 
-// A text on its way, and whether its first character still comes from the beginning of what was given:
-// Metaspace's prepend_scheme "first" asks for that.
+// A text on its way, and how many bytes in front are made of the first character that was given: Metaspace's
+// prepend_scheme "first" asks for what begins in them.
 struct NormalText {
   std::string text;
-  bool at_start = true;
+  size_t from_first = 0;
 };
 
 class Normalizer {

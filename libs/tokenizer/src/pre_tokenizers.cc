@@ -54,8 +54,8 @@ void SplitAll(Pieces& pieces, Behavior behavior, const Find& find) {
     find(piece.text, spans);
     const auto emit = [&](const Span& span) {
       if (span.match || span.begin == span.end) return;
-      out.push_back(
-          {piece.text.substr(span.begin, span.end - span.begin), piece.at_start && span.begin == 0});
+      out.push_back({piece.text.substr(span.begin, span.end - span.begin),
+                     piece.from_first - std::min(piece.from_first, span.begin)});
     };
     if (behavior == Behavior::kIsolated) {
       for (Span span : spans) {
@@ -192,14 +192,17 @@ class ByteLevel : public PreTokenizer {
   void Split(Pieces& pieces) const override {
     if (add_prefix_space_) {
       for (Piece& piece : pieces.list) {
-        if (!piece.text.starts_with(' ')) piece.text = pieces.Keep(" " + std::string(piece.text));
+        if (piece.text.starts_with(' ')) continue;
+        piece.text = pieces.Keep(" " + std::string(piece.text));
+        if (piece.from_first > 0) ++piece.from_first;
       }
     }
     if (use_regex_) AtScanner(SplitScanner::kGpt2).Split(pieces);
     for (Piece& piece : pieces.list) {
-      std::string mapped;
+      std::string first, mapped;
+      AppendMappedBytes(piece.text.substr(0, piece.from_first), first);
       AppendMappedBytes(piece.text, mapped);
-      piece.text = pieces.Keep(std::move(mapped));
+      piece = {pieces.Keep(std::move(mapped)), first.size()};
     }
   }
 
@@ -216,16 +219,22 @@ class Metaspace : public PreTokenizer {
   void Split(Pieces& pieces) const override {
     for (Piece& piece : pieces.list) {
       std::string text;
-      for (const char c : piece.text) {
-        if (c == ' ') {
+      size_t from_first = 0;
+      for (size_t i = 0; i < piece.text.size(); ++i) {
+        if (i == piece.from_first) from_first = text.size();
+        if (piece.text[i] == ' ') {
           text += replacement_;
         } else {
-          text += c;
+          text += piece.text[i];
         }
       }
-      const bool prepends = prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && piece.at_start);
-      if (prepends && !text.starts_with(replacement_)) text.insert(0, replacement_);
-      piece.text = pieces.Keep(std::move(text));
+      if (piece.from_first >= piece.text.size()) from_first = text.size();
+      const bool prepends = prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && from_first > 0);
+      if (prepends && !text.starts_with(replacement_)) {
+        text.insert(0, replacement_);
+        if (from_first > 0) from_first += replacement_.size();
+      }
+      piece = {pieces.Keep(std::move(text)), from_first};
     }
     if (!split_) return;
     size_t zero = 0;

@@ -17,7 +17,7 @@ namespace bdh::tokenizer {
 
 struct Piece {
   std::string_view text;
-  bool at_start = false;  // It begins where the whole text began.
+  size_t from_first = 0;  // As in NormalText.
 };
 
 // Views of a text, or of what a pre-tokenizer made of it.

@@ -1,5 +1,7 @@
 // SentencePiece's own model files, run by its own library: it alone counts scores as it did when it trained
 // them.
+#include <functional>
+
 #include "absl/strings/str_format.h"
 #include "bdh/base/status_macros.h"
 #include "hf_tokenizer.h"
@@ -10,6 +12,60 @@ namespace bdh::tokenizer {
 namespace {
 
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581
+
+// Walks one message of protobuf. False: it is not one.
+bool ForEachField(std::string_view message,
+                  const std::function<void(uint64_t field, uint64_t number, std::string_view bytes)>& take) {
+  size_t at = 0;
+  const auto varint = [&](uint64_t& value) {
+    value = 0;
+    for (int shift = 0; at < message.size() && shift < 64; shift += 7) {
+      const auto byte = static_cast<unsigned char>(message[at++]);
+      value |= static_cast<uint64_t>(byte & 0x7F) << shift;
+      if (byte < 0x80) return true;
+    }
+    return false;
+  };
+  while (at < message.size()) {
+    uint64_t key = 0, number = 0;
+    if (!varint(key)) return false;
+    std::string_view bytes;
+    switch (key & 7) {
+      case 0:
+        if (!varint(number)) return false;
+        break;
+      case 2:
+        if (!varint(number) || number > message.size() - at) return false;
+        bytes = message.substr(at, number);
+        at += number;
+        break;
+      case 1:
+      case 5: {
+        const size_t size = (key & 7) == 1 ? 8 : 4;
+        if (size > message.size() - at) return false;
+        at += size;
+        break;
+      }
+      default:
+        return false;
+    }
+    take(key >> 3, number, bytes);
+  }
+  return true;
+}
+
+// How the model was trained: its library runs every kind, but does not say which it is.
+Kind KindOf(std::string_view model) {
+  constexpr uint64_t kTrainerSpec = 2, kModelType = 3, kBpe = 2;
+  bool is_bpe = false;
+  ForEachField(model, [&](uint64_t field, uint64_t, std::string_view trainer) {
+    if (field != kTrainerSpec) return;
+    ForEachField(trainer, [&](uint64_t in, uint64_t number, std::string_view) {
+      if (in == kModelType) is_bpe = number == kBpe;
+    });
+  });
+  return is_bpe ? Kind::kBpe : Kind::kUnigram;
+}
 
 class SentencePieceTokenizer : public FileTokenizer {
  public:
@@ -22,6 +78,7 @@ class SentencePieceTokenizer : public FileTokenizer {
       return absl::InvalidArgumentError(
           absl::StrFormat("%s: is not a SentencePiece model: %s", file.name, error));
     }
+    kind_ = KindOf(file.bytes);
     for (int id = 0; id < vocab_size(); ++id) {
       if (model_->IsControl(id)) special_tokens_.push_back({model_->Piece(id), id});
     }
@@ -34,7 +91,7 @@ class SentencePieceTokenizer : public FileTokenizer {
     return absl::OkStatus();
   }
 
-  Kind kind() const override { return Kind::kUnigram; }
+  Kind kind() const override { return kind_; }
   int vocab_size() const override { return model_->size(); }
 
   void Encode(std::string_view text, std::vector<int32_t>& tokens) const override {
@@ -92,6 +149,7 @@ class SentencePieceTokenizer : public FileTokenizer {
   }
 
   std::unique_ptr<SentencePieceModel> model_;
+  Kind kind_ = Kind::kUnigram;
   bool drops_first_space_ = false;
 };
 

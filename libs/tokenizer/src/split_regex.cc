@@ -45,6 +45,23 @@ std::vector<CharacterRange> WithoutSurrogates(const std::vector<CharacterRange>&
   return Complement(Complement(ranges));
 }
 
+bool Compiles(const std::string& pattern) {
+  int error = 0;
+  size_t offset = 0;
+  pcre2_code* const code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                         PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
+  pcre2_code_free(code);
+  return code != nullptr;
+}
+
+// Superscripts and fractions of Latin-1 are \w to Oniguruma, but not within a class.
+void RemoveLatinNumbers(std::vector<CharacterRange>& word) {
+  std::erase_if(word, [](const CharacterRange& range) { return range.first == 0xB2 || range.first == 0xBC; });
+  for (CharacterRange& range : word) {
+    if (range.first == 0xB9) ++range.first;
+  }
+}
+
 class Translator {
  public:
   explicit Translator(std::string_view pattern) : in_(pattern) {}
@@ -95,7 +112,7 @@ class Translator {
   }
 
   // \p{..} and the like at at_ + 1. Sets `ranges`; false: another escape.
-  bool NamedClass(std::vector<CharacterRange>& ranges, size_t& length) const {
+  bool NamedClass(bool in_class, std::vector<CharacterRange>& ranges, size_t& length) const {
     const char letter = at_ + 1 < in_.size() ? in_[at_ + 1] : '\0';
     bool negated = false;
     if (letter == 'p' || letter == 'P') {
@@ -108,7 +125,7 @@ class Translator {
         negated = !negated;
         name.remove_prefix(1);
       }
-      ranges = name.size() <= 2 ? RangesOf(name) : std::vector<CharacterRange>();
+      ranges = RangesOf(name);
       length = close + 1 - at_;
     } else if (letter == 'w' || letter == 'd' || letter == 's' || letter == 'W' || letter == 'D' ||
                letter == 'S') {
@@ -121,6 +138,7 @@ class Translator {
       length = 2;
     }
     if (ranges.empty()) return false;
+    if (in_class && (letter == 'w' || letter == 'W')) RemoveLatinNumbers(ranges);
     ranges = negated ? Complement(ranges) : WithoutSurrogates(ranges);
     return true;
   }
@@ -130,7 +148,7 @@ class Translator {
     std::vector<CharacterRange> ranges;
     size_t length = 0;
     if (!in_class) atom_ = out_.size();
-    if (NamedClass(ranges, length)) {
+    if (NamedClass(in_class, ranges, length)) {
       out_ += in_class ? RangesText(ranges) : absl::StrFormat("[%s]", RangesText(ranges));
       at_ += length;
       return absl::OkStatus();
@@ -162,6 +180,16 @@ class Translator {
         in_[at_ + 2] == '{') {
       const size_t close = in_.find('}', at_);
       if (close == std::string_view::npos) return Refuse("a brace that is not closed");
+      // The characters of a script, and not, as PCRE2 would take it, those that several share.
+      const std::string name(in_.substr(at_ + 3, close - at_ - 3));
+      const std::string script =
+          absl::StrFormat("\\%c{%ssc:%s}", in_[at_ + 1], name.starts_with('^') ? "^" : "",
+                          name.substr(name.starts_with('^')));
+      if (in_[at_ + 1] != 'x' && Compiles(script)) {
+        out_ += script;
+        at_ = close + 1;
+        return absl::OkStatus();
+      }
       Copy(close + 1 - at_);
       return absl::OkStatus();
     }

@@ -80,16 +80,6 @@ class CommonTrainer : public TokenizerTrainer {
   virtual absl::StatusOr<std::vector<TokenizerFile>> Train(const CountedWords& words,
                                                            const Report& report) = 0;
 
-  // Counts what the normaliser and the pre-tokenizer make of a piece.
-  void AddPieces(std::string_view piece, const Normalizer* normalizer, const PreTokenizer& pre_tokenizer) {
-    NormalText normal{.text = Repaired(piece)};
-    if (normalizer != nullptr) normalizer->Apply(normal);
-    Pieces pieces;
-    if (!normal.text.empty()) pieces.list.push_back({normal.text, true});
-    pre_tokenizer.Split(pieces);
-    for (const Piece& word : pieces.list) words_.Add(word.text);
-  }
-
   TrainerOptions options_;
   WordCounts words_;
   int64_t bytes_in_ = 0;
@@ -164,22 +154,48 @@ class ByteLevelTrainer : public CommonTrainer {
   const SplitScanner scanner_;
 };
 
-class WordPieceTrainer : public CommonTrainer {
+// One that counts what the normalizer and the pre-tokenizer of its own tokenizer.json make of a text.
+class PartsTrainer : public CommonTrainer {
  public:
+  using CommonTrainer::CommonTrainer;
+
+  template <class Trainer>
   static absl::StatusOr<std::unique_ptr<TokenizerTrainer>> Create(TrainerOptions options) {
-    auto made = std::make_unique<WordPieceTrainer>(std::move(options));
-    const Json parts = Json::parse(made->Parts().dump());
-    const JsonPlace root(parts, "");
-    BDH_ASSIGN_OR_RETURN(made->normalizer_, ReadNormalizer(root.At("normalizer")));
-    BDH_ASSIGN_OR_RETURN(made->pre_tokenizer_, ReadPreTokenizer(root.At("pre_tokenizer")));
+    auto made = std::make_unique<Trainer>(std::move(options));
+    BDH_RETURN_IF_ERROR(made->ReadParts());
     return made;
   }
-  using CommonTrainer::CommonTrainer;
 
   void Add(std::string_view piece) override {
     bytes_in_ += static_cast<int64_t>(piece.size());
-    AddPieces(piece, normalizer_.get(), *pre_tokenizer_);
+    NormalText normal{.text = Repaired(piece)};
+    normal.from_first = FirstCharacterBytes(normal.text);
+    normalizer_->Apply(normal);
+    Pieces pieces;
+    if (!normal.text.empty()) pieces.list.push_back({normal.text, normal.from_first});
+    pre_tokenizer_->Split(pieces);
+    for (const Piece& word : pieces.list) words_.Add(word.text);
   }
+
+ protected:
+  virtual OrderedJson Parts() const = 0;
+
+ private:
+  absl::Status ReadParts() {
+    const Json parts = Json::parse(Parts().dump());
+    const JsonPlace root(parts, "");
+    BDH_ASSIGN_OR_RETURN(normalizer_, ReadNormalizer(root.At("normalizer")));
+    BDH_ASSIGN_OR_RETURN(pre_tokenizer_, ReadPreTokenizer(root.At("pre_tokenizer")));
+    return absl::OkStatus();
+  }
+
+  std::shared_ptr<const Normalizer> normalizer_;
+  std::shared_ptr<const PreTokenizer> pre_tokenizer_;
+};
+
+class WordPieceTrainer : public PartsTrainer {
+ public:
+  using PartsTrainer::PartsTrainer;
 
  private:
   absl::StatusOr<std::vector<TokenizerFile>> Train(const CountedWords& words, const Report& report) override {
@@ -198,7 +214,7 @@ class WordPieceTrainer : public CommonTrainer {
     return Files(options_, Parts(), std::move(model));
   }
 
-  OrderedJson Parts() const {
+  OrderedJson Parts() const override {
     OrderedJson parts = {{"normalizer",
                           {{"type", "BertNormalizer"},
                            {"clean_text", true},
@@ -219,27 +235,11 @@ class WordPieceTrainer : public CommonTrainer {
     }
     return parts;
   }
-
-  std::shared_ptr<const Normalizer> normalizer_;
-  std::shared_ptr<const PreTokenizer> pre_tokenizer_;
 };
 
-class UnigramTrainer : public CommonTrainer {
+class UnigramTrainer : public PartsTrainer {
  public:
-  static absl::StatusOr<std::unique_ptr<TokenizerTrainer>> Create(TrainerOptions options) {
-    auto made = std::make_unique<UnigramTrainer>(std::move(options));
-    const Json parts = Json::parse(Parts().dump());
-    const JsonPlace root(parts, "");
-    BDH_ASSIGN_OR_RETURN(made->normalizer_, ReadNormalizer(root.At("normalizer")));
-    BDH_ASSIGN_OR_RETURN(made->pre_tokenizer_, ReadPreTokenizer(root.At("pre_tokenizer")));
-    return made;
-  }
-  using CommonTrainer::CommonTrainer;
-
-  void Add(std::string_view piece) override {
-    bytes_in_ += static_cast<int64_t>(piece.size());
-    AddPieces(piece, normalizer_.get(), *pre_tokenizer_);
-  }
+  using PartsTrainer::PartsTrainer;
 
  private:
   absl::StatusOr<std::vector<TokenizerFile>> Train(const CountedWords& words, const Report& report) override {
@@ -261,7 +261,7 @@ class UnigramTrainer : public CommonTrainer {
   }
 
   // SentencePiece's own habits: compatible forms, one space for many, a space in front.
-  static OrderedJson Parts() {
+  OrderedJson Parts() const override {
     const OrderedJson metaspace = {{"type", "Metaspace"},
                                    {"replacement", "\xE2\x96\x81"},
                                    {"prepend_scheme", "always"},
@@ -276,9 +276,6 @@ class UnigramTrainer : public CommonTrainer {
             {"post_processor", nullptr},
             {"decoder", metaspace}};
   }
-
-  std::shared_ptr<const Normalizer> normalizer_;
-  std::shared_ptr<const PreTokenizer> pre_tokenizer_;
 };
 
 void SetUsual(TrainerOptions& options) {
@@ -339,8 +336,8 @@ absl::Status Check(const TrainerOptions& options) {
 absl::StatusOr<std::unique_ptr<TokenizerTrainer>> TokenizerTrainer::Create(TrainerOptions options) {
   SetUsual(options);
   BDH_RETURN_IF_ERROR(Check(options));
-  if (options.kind == Kind::kWordPiece) return WordPieceTrainer::Create(std::move(options));
-  if (options.kind == Kind::kUnigram) return UnigramTrainer::Create(std::move(options));
+  if (options.kind == Kind::kWordPiece) return PartsTrainer::Create<WordPieceTrainer>(std::move(options));
+  if (options.kind == Kind::kUnigram) return PartsTrainer::Create<UnigramTrainer>(std::move(options));
   const bool llama3 = options.split == "llama3";
   if (!llama3 && options.split != "gpt2") {
     return absl::InvalidArgumentError(absl::StrFormat("split is '%s'; want gpt2 or llama3", options.split));

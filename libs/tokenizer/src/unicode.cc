@@ -126,6 +126,10 @@ CharacterClasses::CharacterClasses() {
 std::vector<CharacterRange> RangesOf(std::string_view name) {
   if (name == "w") return {std::begin(kRegexWord), std::end(kRegexWord)};
   if (name == "s") return {std::begin(kRegexSpace), std::end(kRegexSpace)};
+  if (name == "Han") return {std::begin(kHan), std::end(kHan)};
+  if (name == "Hiragana") return {std::begin(kHiragana), std::end(kHiragana)};
+  if (name == "Katakana") return {std::begin(kKatakana), std::end(kKatakana)};
+  if (name == "Hangul") return {std::begin(kHangul), std::end(kHangul)};
   if (name == "d") name = "Nd";
   std::vector<CharacterRange> ranges;
   for (const CategoryRun& run : kCategories) {

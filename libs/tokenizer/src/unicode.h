@@ -49,7 +49,8 @@ struct CharacterRange {
   char32_t first, last;
 };
 
-// The characters of a general category ("Lu", "L"), of "w", "d" or "s". Empty: no such class.
+// The characters of a general category ("Lu", "L"), of one of the scripts that patterns name ("Han"), of "w",
+// "d" or "s". Empty: no such class.
 std::vector<CharacterRange> RangesOf(std::string_view name);
 
 // Canonical (NFD) or compatible (NFKD) decomposition in canonical order, and composition (NFC, NFKC).

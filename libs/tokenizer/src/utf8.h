@@ -58,6 +58,13 @@ inline char32_t NextUnit(std::string_view text, size_t& at) {
   return unit;
 }
 
+// What the first unit of `text` takes; 0: it is empty.
+inline size_t FirstCharacterBytes(std::string_view text) {
+  size_t at = 0;
+  if (!text.empty()) NextUnit(text, at);
+  return at;
+}
+
 // Where the unit before `at` begins. `at` is not 0 and is a border between units.
 size_t PreviousUnit(std::string_view text, size_t at);
 

@@ -16,7 +16,8 @@
 
 namespace bdh::tokenizer {
 
-// Any thread may call. One process at a time owns the folder (its daemon holds a lock).
+// Any thread may call. Other processes may have the same folder: what one adds or deletes the others see at
+// the next question.
 class Library {
  public:
   struct Entry {
@@ -24,8 +25,8 @@ class Library {
     absl::Time created;
   };
 
-  // Makes the folder if it is missing and removes what a crash left half written. A damaged tokenizer is
-  // logged; asking for it gives the reason, the others are served.
+  // Makes the folder if it is missing and removes what a crash left half written an hour ago. A damaged
+  // tokenizer is logged; asking for it gives the reason, the others are served.
   static absl::StatusOr<std::unique_ptr<Library>> Open(std::string folder);
 
   // The one place that turns a name into a tokenizer; "" means "byte". NotFoundError names the known ones.
@@ -43,13 +44,23 @@ class Library {
   absl::Status Delete(const std::string& name);
 
  private:
+  struct Known {
+    absl::StatusOr<Entry> entry;
+    std::string version;  // Of the folder, which is another one after a deletion.
+  };
+
   explicit Library(std::string folder) : folder_(std::move(folder)) {}
   absl::Status Load();
   std::string FolderOf(std::string_view name) const;
+  // Brings one name, or all, up to what lies in the folder.
+  void Refresh(const std::string& name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void RefreshAll() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<std::shared_ptr<const Tokenizer>> Publish(const std::string& staging,
+                                                           std::shared_ptr<const Tokenizer> tokenizer);
 
   const std::string folder_;
   mutable Mutex mutex_;
-  std::map<std::string, absl::StatusOr<Entry>, std::less<>> entries_ ABSL_GUARDED_BY(mutex_);
+  mutable std::map<std::string, Known, std::less<>> entries_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace bdh::tokenizer
