@@ -62,25 +62,25 @@ constexpr Script kScripts[] = {
      2, " ", "!! "},
 };
 
-// "@" stands for a word, "#" for a number.
+// "@" stands for a word, "!" for a number.
 constexpr const char* kCode[] = {
-    "for (size_t i = 0; i < @.size(); ++i) {\n  @[i] += # * @;\n}\n",
-    "def @(self, @, @=None):\n    if @ is not None and @ > #:\n        return self.@(@)\n    raise "
+    "for (size_t i = 0; i < @.size(); ++i) {\n  @[i] += ! * @;\n}\n",
+    "def @(self, @, @=None):\n    if @ is not None and @ > !:\n        return self.@(@)\n    raise "
     "ValueError(f\"@ {@}\")\n\n",
-    "#include \"@/@.h\"\n\nnamespace @ {\n\tconst auto @ = @::@(0x#, \"@\");  // @ @ @\n}\n",
-    "{\"@\": #, \"@\": [#, #, null], \"@\": {\"id\": \"@-#\", \"ok\": true}}\n",
-    "SELECT @, COUNT(*) FROM @ WHERE @ >= # AND name LIKE '%@%' ORDER BY @;\r\n",
-    "fn @<T: @>(@: &mut Vec<T>) -> Option<T> { @.iter().map(|x| x + #).next() }\n",
-    "<div class=\"@ @\"><a href=\"https://@.org/@?id=#&x=%20\">@&nbsp;@</a></div>\n",
-    "  @_@ = np.zeros((#, #), dtype=@)  # @\n",
+    "#include \"@/@.h\"\n\nnamespace @ {\n\tconst auto @ = @::@(0x!, \"@\");  // @ @ @\n}\n",
+    "{\"@\": !, \"@\": [!, !, null], \"@\": {\"id\": \"@-!\", \"ok\": true}}\n",
+    "SELECT @, COUNT(*) FROM @ WHERE @ >= ! AND name LIKE '%@%' ORDER BY @;\r\n",
+    "fn @<T: @>(@: &mut Vec<T>) -> Option<T> { @.iter().map(|x| x + !).next() }\n",
+    "<div class=\"@ @\"><a href=\"https://@.org/@?id=!&x=%20\">@&nbsp;@</a></div>\n",
+    "  @_@ = np.zeros((!, !), dtype=@)  # @\n",
 };
 constexpr const char* kMarkdown[] = {
     "## @ @\n\n",
     "* **@** @ @ ([@](https://@.org/@)), `@_@`\n",
-    "| @ | @ | # |\n|---|---|---:|\n| @ | @ @ | #.# |\n\n",
-    "> @ @ @, it's @; they'll @ #%\n\n",
-    "1. @ @ _@_ @\n2. @ @ ~~@~~ $@^2 + #$\n\n",
-    "- [ ] @ @\n- [x] @\n\n```\n$ @ --@=# @.txt\n```\n\n",
+    "| @ | @ | ! |\n|---|---|---:|\n| @ | @ @ | !.! |\n\n",
+    "> @ @ @, it's @; they'll @ !%\n\n",
+    "1. @ @ _@_ @\n2. @ @ ~~@~~ $@^2 + !$\n\n",
+    "- [ ] @ @\n- [x] @\n\n```\n$ @ --@=! @.txt\n```\n\n",
 };
 
 class Composer {
@@ -140,7 +140,7 @@ class Composer {
     for (const char c : pattern) {
       if (c == '@') {
         text += WordOf(english_);
-      } else if (c == '#') {
+      } else if (c == '!') {
         text += std::to_string(Next() % 5000);
       } else {
         text += c;

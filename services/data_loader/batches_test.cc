@@ -4,6 +4,9 @@
 #include <boost/asio.hpp>
 #include <thread>
 
+#include "absl/cleanup/cleanup.h"
+#include "absl/synchronization/notification.h"
+#include "hub_server_testing.h"
 #include "services/data_loader/server_testing.h"
 
 namespace bdh::data_loader {
@@ -261,6 +264,51 @@ TEST_F(DataLoaderTest, AStreamingDataSetIsServedAtOnceAndGoesOnAfterARestart) {
   auto flags = Batches("live", 0, 1);
   flags.set_document_begins(true);
   EXPECT_EQ(Collect(flags).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(DataLoaderTest, AStreamingSetOfTheHubIsServedWhileItsLaterFilesAreFetched) {
+  hub::HubServer there;
+  const auto lines = [](uint32_t seed) {
+    std::string text;
+    for (uint32_t i = 0; i < 1500; ++i) text += "{\"text\": \"" + Text(1000, seed * 10000 + i) + "\"}\n";
+    return text;
+  };
+  there.Put(
+      "datasets/owner/stories",
+      {{"data/train-0.jsonl", lines(1)}, {"data/train-1.jsonl", lines(2)}, {"data/train-2.jsonl", lines(3)}});
+  // The second file does not come until it is let go.
+  absl::Notification let_go;
+  there.OnRequest([&](const hub::SeenRequest& request) {
+    if (absl::StrContains(request.target, "train-1.jsonl")) let_go.WaitForNotification();
+  });
+  const absl::Cleanup always = [&] {
+    if (!let_go.HasBeenNotified()) let_go.Notify();
+  };
+  const auto start = [&] {
+    Restart([&](Server::Options& options) { options.hub.endpoint = there.endpoint(); });
+  };
+  start();
+  auto spec = Spec("live", {"hf://datasets/owner/stories"});
+  spec.mutable_spec()->set_streaming(true);
+  spec.mutable_spec()->set_validation_fraction(0);
+  BDH_ASSERT_OK_AND_ASSIGN(const auto live, Create({spec}));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto first, Collect(Batches("live", 0, 300)));
+  EXPECT_TRUE(Eventually([&] { return there.CountOf("train-1.jsonl") > 0; })) << "one file ahead";
+  EXPECT_EQ(there.CountOf("train-2.jsonl"), 0) << "and no more";
+  let_go.Notify();
+  v1::DescribeDatasetRequest describe;
+  describe.set_name("live");
+  EXPECT_TRUE(Eventually([&] {
+    const auto now = peer_->Call(*stub_, &Stub::DescribeDataset, describe, kTimeout);
+    return now.ok() && now->dataset().complete();
+  }));
+  BDH_ASSERT_OK_AND_ASSIGN(const auto again, Collect(Batches("live", 0, 300)));
+  EXPECT_EQ(again, first);
+  // The same as of files that were all there before.
+  spec.mutable_spec()->set_name("same");
+  BDH_ASSERT_OK_AND_ASSIGN(const auto same, Create({spec}));
+  EXPECT_EQ(same.hash(), live.hash());
+  EXPECT_EQ(Collect(Batches("same", 14000, 5)).value(), Collect(Batches("live", 14000, 5)).value());
 }
 
 TEST_F(DataLoaderTest, ADrainEndsAnEndlessStreamAndSaysWhereToGoOn) {

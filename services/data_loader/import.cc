@@ -94,8 +94,10 @@ absl::StatusOr<std::shared_ptr<const corpus::Dataset>> CombineParts(corpus::Data
 }
 
 absl::StatusOr<Sources> SourcesOf(const v1::DatasetSpec& spec, const SourceLimits& limits,
-                                  const OnFetched& progress) {
-  return FindSources({spec.paths().begin(), spec.paths().end()}, spec.documents(), limits, progress);
+                                  const OnFetched& progress,
+                                  const std::function<absl::Status()>& waiting = nullptr) {
+  return FindSources({spec.paths().begin(), spec.paths().end()}, spec.documents(), limits, progress,
+                     {.ahead = spec.streaming(), .waiting = waiting});
 }
 
 // What FeedStreaming needs after a restart: the hash of the sources, and how to find them.
@@ -170,8 +172,17 @@ absl::StatusOr<corpus::Report> FeedStreaming(const SourceLimits& limits, const s
     return absl::DataLossError(
         "what it is streamed from does not read; delete the data set and add it again");
   }
+  const auto stopped = [&] {
+    return stop.stop_requested() ? absl::CancelledError("asked to stop") : absl::OkStatus();
+  };
+  // What was read is served while the next file comes.
+  const auto waiting = [&]() -> absl::Status {
+    BDH_RETURN_IF_ERROR(stopped());
+    return builder.WriteReady();
+  };
   BDH_ASSIGN_OR_RETURN(const Sources sources,
-                       SourcesOf(spec, limits, [&](int64_t, int64_t) { return !stop.stop_requested(); }));
+                       SourcesOf(
+                           spec, limits, [&](int64_t, int64_t) { return !stop.stop_requested(); }, waiting));
   if (sources.hash() != written.substr(0, kHashLength)) {
     return absl::FailedPreconditionError(
         absl::StrFormat("the sources of data set '%s' changed since they were hashed; put them back, or "
@@ -179,11 +190,12 @@ absl::StatusOr<corpus::Report> FeedStreaming(const SourceLimits& limits, const s
                         "add it again",
                         spec.name()));
   }
-  BDH_ASSIGN_OR_RETURN(const auto source, documents::DocumentSource::Open(sources.files, sources.options));
+  BDH_ASSIGN_OR_RETURN(const auto source,
+                       documents::DocumentSource::Open(sources.files, sources.options, {}, sources.prepare));
   BDH_RETURN_IF_ERROR(
       ReadAll(*source, {.begin = [&](const documents::Document&) { return builder.BeginDocument(); },
                         .append = [&](std::string_view piece) -> absl::Status {
-                          if (stop.stop_requested()) return absl::CancelledError("asked to stop");
+                          BDH_RETURN_IF_ERROR(stopped());
                           return builder.Append(piece);
                         }}));
   return ToReport(source->report());

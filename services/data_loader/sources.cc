@@ -7,17 +7,17 @@
 #include "bdh/base/status_macros.h"
 #include "bdh/base/text.h"
 #include "bdh/documents/source_spec.h"
+#include "bdh/hub/ahead.h"
 
 namespace bdh::data_loader {
 namespace {
 
 constexpr size_t kChunkBytesMax = size_t{1} << 20;
 
-absl::Status Fetch(const std::string& source, const std::string& split, const SourceLimits& limits,
+absl::Status Fetch(const hub::Source& source, const std::string& split, const SourceLimits& limits,
                    const OnFetched& progress, std::vector<documents::SourceFile>& files) {
-  BDH_ASSIGN_OR_RETURN(const hub::Source parsed, hub::ParseSource(source));
   hub::Hub hub(limits.hub);
-  BDH_ASSIGN_OR_RETURN(const hub::Fetched fetched, hub.Fetch(parsed, split, [&](const hub::Progress& at) {
+  BDH_ASSIGN_OR_RETURN(const hub::Fetched fetched, hub.Fetch(source, split, [&](const hub::Progress& at) {
     return progress(at.bytes_done, at.bytes_total);
   }));
   for (const hub::LocalFile& local : fetched.files) {
@@ -31,6 +31,48 @@ absl::Status Fetch(const std::string& source, const std::string& split, const So
   }
   return absl::OkStatus();
 }
+
+// Which of the files are fetched by whom.
+class FetchedAhead {
+ public:
+  void Add(const hub::Options& options, const hub::Source& source, hub::Choice choice,
+           std::vector<documents::SourceFile>& files) {
+    const size_t first = files.size();
+    for (const hub::LocalFile& local : choice.local) {
+      files.push_back({.path = local.path,
+                       .name = local.name,
+                       .size_bytes = local.size_bytes,
+                       .etag = local.etag,
+                       .sha256 = local.sha256});
+    }
+    parts_.push_back({first, files.size(), options, source, std::move(choice), nullptr});
+  }
+  bool empty() const { return parts_.empty(); }
+
+  absl::Status Prepare(size_t index, documents::SourceFile& file,
+                       const std::function<absl::Status()>& waiting) {
+    for (Part& part : parts_) {
+      if (index < part.begin || index >= part.end) continue;
+      if (part.ahead == nullptr) {
+        part.ahead = std::make_unique<hub::Ahead>(part.options, part.source, part.choice);
+      }
+      BDH_RETURN_IF_ERROR(part.ahead->Await(index - part.begin, waiting));
+      BDH_ASSIGN_OR_RETURN(const documents::SourceList there, documents::ListSources({file.path}));
+      file.mtime_ns = there.files.at(0).mtime_ns;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  struct Part {
+    size_t begin, end;
+    hub::Options options;
+    hub::Source source;
+    hub::Choice choice;
+    std::unique_ptr<hub::Ahead> ahead;  // Once its first file is asked for.
+  };
+  std::vector<Part> parts_;
+};
 
 // One document after the other, as chunks of the same document follow each other.
 class Chunks {
@@ -125,7 +167,8 @@ absl::StatusOr<documents::Options> ToDocumentOptions(const v1::DocumentOptions& 
 }
 
 absl::StatusOr<Sources> FindSources(const std::vector<std::string>& paths, const v1::DocumentOptions& options,
-                                    const SourceLimits& limits, const OnFetched& progress) {
+                                    const SourceLimits& limits, const OnFetched& progress,
+                                    const Fetching& fetching) {
   Sources sources;
   documents::Options defaults;
   std::string split = options.hub_split();
@@ -152,8 +195,20 @@ absl::StatusOr<Sources> FindSources(const std::vector<std::string>& paths, const
     BDH_ASSIGN_OR_RETURN(documents::SourceList list, documents::ListSources(local));
     sources.files = std::move(list.files);
   }
+  const auto ahead = std::make_shared<FetchedAhead>();
   for (const std::string& source : remote) {
-    BDH_RETURN_IF_ERROR(Fetch(source, split, limits, progress, sources.files));
+    BDH_ASSIGN_OR_RETURN(const hub::Source parsed, hub::ParseSource(source));
+    if (!fetching.ahead || !parsed.url.empty()) {
+      BDH_RETURN_IF_ERROR(Fetch(parsed, split, limits, progress, sources.files));
+      continue;
+    }
+    BDH_ASSIGN_OR_RETURN(hub::Choice choice, hub::Hub(limits.hub).Choose(parsed, split));
+    ahead->Add(limits.hub, parsed, std::move(choice), sources.files);
+  }
+  if (!ahead->empty()) {
+    sources.prepare = [ahead, waiting = fetching.waiting](size_t index, documents::SourceFile& file) {
+      return ahead->Prepare(index, file, waiting);
+    };
   }
   return sources;
 }

@@ -22,10 +22,11 @@ struct SourceLimits {
   std::string spool_folder = "";  // For a parquet file that a client sends.
 };
 
-// Files that are on this machine now, and how they become documents.
+// Files that are on this machine, now or once they were prepared, and how they become documents.
 struct Sources {
   std::vector<documents::SourceFile> files;
   documents::Options options;
+  documents::DocumentSource::Prepare prepare = nullptr;  // Set where some are fetched while others are read.
   int64_t total_bytes() const;
   // Identifies them.
   std::string hash() const;
@@ -34,10 +35,19 @@ struct Sources {
 // Hears how much was fetched of how much. False ends it with CANCELLED.
 using OnFetched = std::function<bool(int64_t bytes_done, int64_t bytes_total)>;
 
+// When what is elsewhere is fetched: before the first document is read, or, of the hub's data sets, each file
+// before its first document and while the one before it is read. `waiting` is called every moment while that
+// is waited for; an error of it ends the waiting.
+struct Fetching {
+  bool ahead = false;
+  std::function<absl::Status()> waiting = nullptr;
+};
+
 // Finds what `paths` mean and fetches what is elsewhere. A path is absolute, or begins with hf:// or
 // https://, or is the name of a well-known set, whose options are the defaults then.
 absl::StatusOr<Sources> FindSources(const std::vector<std::string>& paths, const v1::DocumentOptions& options,
-                                    const SourceLimits& limits, const OnFetched& progress);
+                                    const SourceLimits& limits, const OnFetched& progress,
+                                    const Fetching& fetching = {});
 
 // InvalidArgumentError names the field.
 absl::StatusOr<documents::Options> ToDocumentOptions(const v1::DocumentOptions& options,

@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <random>
 #include <set>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
 #include "bdh/base/text.h"
 #include "bdh/testing/temp_directory.h"
 #include "corpus_testing.h"
@@ -214,6 +216,62 @@ TEST_P(OrderTest, AnyCursorGoesOnLikeTheUninterruptedStream) {
       const Sampler again = Make(dataset);
       for (int64_t step = cursor; step < 300; ++step) {
         ASSERT_EQ(Rows(again, step, {0, 8}), whole[static_cast<size_t>(step)]) << step;
+      }
+    }
+  }
+}
+
+// Of shapes, seeds, splits, weights and steps by chance: all workers together have the batch, a reader that
+// begins anywhere has what the uninterrupted one has, and each part of a mixture its share, give or take one.
+TEST_P(OrderTest, WhateverTheShapeWorldsAgreeCursorsGoOnAndPartsHaveTheirShare) {
+  std::mt19937_64 random(20240605);
+  const auto draw = [&](int64_t from, int64_t to) {
+    return from + static_cast<int64_t>(random() % static_cast<uint64_t>(to - from + 1));
+  };
+  for (int round = 0; round < 40; ++round) {
+    const double first = static_cast<double>(draw(1, 9)), second = static_cast<double>(draw(1, 9));
+    const std::string name = absl::StrFormat("mix%d", round);
+    BDH_ASSERT_OK_AND_ASSIGN(const auto mixture,
+                             store_->Combine({.name = name}, {{"one", "", first}, {"two", "", second}}));
+    for (const auto& dataset : {datasets_[0], mixture}) {
+      const Sampler::Options options = {.split = draw(0, 3) == 0 ? Split::kValidation : Split::kTrain,
+                                        .seed = random(),
+                                        .batch_size = draw(2, 13),
+                                        .block_size = draw(2, 24),
+                                        .order = order_};
+      const auto made = Sampler::Create(dataset, options);
+      if (!made.ok()) continue;  // More lanes than text.
+      const Sampler& sampler = *made;
+      const int64_t batch = options.batch_size;
+      for (const int64_t step : {int64_t{0}, draw(0, 100), draw(0, 1'000'000)}) {
+        std::string whole(static_cast<size_t>(batch * sampler.row_bytes()), '\0');
+        sampler.Fill(step, {0, batch}, whole.data());
+        for (const int64_t world : {1, 2, 3, 8}) {
+          std::string together(whole.size(), '\0'), resets;
+          for (int64_t rank = 0; rank < std::min(world, batch); ++rank) {
+            const RowRange slice = SliceOf(batch, rank, std::min(world, batch));
+            sampler.Fill(step, slice, together.data() + slice.begin * sampler.row_bytes());
+            resets += sampler.RowResets(step, slice);
+          }
+          ASSERT_EQ(together, whole) << dataset->info().name << " world " << world << " step " << step;
+          ASSERT_EQ(resets, sampler.RowResets(step, {0, batch}));
+        }
+      }
+      // Another sampler begins at any cursor and goes on alike.
+      BDH_ASSERT_OK_AND_ASSIGN(const Sampler again, Sampler::Create(dataset, options));
+      const int64_t cursor = draw(1, 500);
+      for (int64_t step = cursor; step < cursor + 5; ++step) {
+        ASSERT_EQ(Rows(again, step, {0, batch}), Rows(sampler, step, {0, batch})) << step;
+      }
+      if (dataset != mixture || order_ == Order::kLanes) continue;
+      double of_first = 0;
+      for (int64_t step = 0, sample = 0; step < 40; ++step) {
+        for (int64_t row = 0; row < batch; ++row) {
+          of_first += sampler.PlaceOf(step, row).part == 0 ? 1 : 0;
+          const double share = static_cast<double>(++sample) * first / (first + second);
+          // Shares are rounded to 1/4096.
+          ASSERT_NEAR(of_first, share, 1.001 + static_cast<double>(sample) / 4096) << sample;
+        }
       }
     }
   }

@@ -46,8 +46,11 @@ class Seen {
 
 class Source : public DocumentSource {
  public:
-  Source(std::vector<SourceFile> files, Options options)
-      : files_(std::move(files)), options_(std::move(options)), cleaner_(options_) {}
+  Source(std::vector<SourceFile> files, Options options, Prepare prepare)
+      : files_(std::move(files)),
+        prepare_(std::move(prepare)),
+        options_(std::move(options)),
+        cleaner_(options_) {}
   Source(std::function<absl::StatusOr<std::optional<NamedStream>>()> next, Options options)
       : next_stream_(std::move(next)), options_(std::move(options)), cleaner_(options_) {}
 
@@ -170,7 +173,9 @@ class Source : public DocumentSource {
       BDH_ASSIGN_OR_RETURN(input, Input::FromStream(std::move(*stream)));
     } else {
       if (position_.file >= static_cast<int64_t>(files_.size())) return false;
-      BDH_ASSIGN_OR_RETURN(input, Input::OpenFile(files_[static_cast<size_t>(position_.file)]));
+      const auto index = static_cast<size_t>(position_.file);
+      if (prepare_ != nullptr) BDH_RETURN_IF_ERROR(prepare_(index, files_[index]));
+      BDH_ASSIGN_OR_RETURN(input, Input::OpenFile(files_[index]));
     }
     BeginTally(input->name());
     BDH_ASSIGN_OR_RETURN(reader_, OpenReader(std::move(input)));
@@ -367,7 +372,8 @@ class Source : public DocumentSource {
     Each([&](Tally& tally) { tally.cleaned_bytes += row_bytes_ - kept_bytes_; });
   }
 
-  const std::vector<SourceFile> files_;
+  std::vector<SourceFile> files_;
+  const Prepare prepare_;
   const std::function<absl::StatusOr<std::optional<NamedStream>>()> next_stream_;
   const Options options_;
 
@@ -398,9 +404,10 @@ class Source : public DocumentSource {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DocumentSource>> DocumentSource::Open(std::vector<SourceFile> files,
-                                                                     Options options, const Position& from) {
+                                                                     Options options, const Position& from,
+                                                                     Prepare prepare) {
   BDH_RETURN_IF_ERROR(Check(options));
-  auto source = std::make_unique<Source>(std::move(files), std::move(options));
+  auto source = std::make_unique<Source>(std::move(files), std::move(options), std::move(prepare));
   BDH_RETURN_IF_ERROR(source->Start(from));
   return source;
 }

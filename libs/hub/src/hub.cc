@@ -95,19 +95,28 @@ class Session {
     return listing;
   }
 
-  absl::StatusOr<Fetched> FetchRepo(std::string_view split, const Hub::OnProgress& progress) {
+  absl::StatusOr<Choice> ChooseFiles(std::string_view split) {
     BDH_ASSIGN_OR_RETURN(const Listing listing, List());
-    BDH_ASSIGN_OR_RETURN(const std::vector<RemoteFile> chosen, Choose(listing, split));
-    BDH_RETURN_IF_ERROR(FetchAll(listing.commit, chosen, progress));
-    Fetched out{listing.commit, cache_.Snapshot(listing.commit), {}};
-    for (const RemoteFile& file : chosen) {
-      out.files.push_back({.path = cache_.SnapshotFile(listing.commit, file.path),
-                           .name = file.path,
-                           .size_bytes = file.size_bytes,
-                           .etag = EtagOf(file),
-                           .sha256 = file.sha256});
+    Choice choice{listing.commit, {}, {}};
+    BDH_ASSIGN_OR_RETURN(choice.remote, Choose(listing, split));
+    for (const RemoteFile& file : choice.remote) {
+      choice.local.push_back({.path = cache_.SnapshotFile(listing.commit, file.path),
+                              .name = file.path,
+                              .size_bytes = file.size_bytes,
+                              .etag = EtagOf(file),
+                              .sha256 = file.sha256});
     }
-    return out;
+    return choice;
+  }
+
+  absl::StatusOr<Fetched> FetchRepo(std::string_view split, const Hub::OnProgress& progress) {
+    BDH_ASSIGN_OR_RETURN(Choice choice, ChooseFiles(split));
+    BDH_RETURN_IF_ERROR(FetchAll(choice.commit, choice.remote, progress));
+    return Fetched{choice.commit, cache_.Snapshot(choice.commit), std::move(choice.local)};
+  }
+
+  absl::Status FetchOne(const Choice& choice, size_t index, const Hub::OnProgress& progress) {
+    return FetchAll(choice.commit, {choice.remote.at(index)}, progress);
   }
 
   absl::StatusOr<Fetched> FetchUrl(const Hub::OnProgress& progress) {
@@ -435,6 +444,20 @@ absl::StatusOr<Fetched> Hub::Fetch(const Source& source, std::string_view split,
   Session session(options_, source);
   BDH_RETURN_IF_ERROR(session.Check());
   return source.url.empty() ? session.FetchRepo(split, progress) : session.FetchUrl(progress);
+}
+
+absl::StatusOr<Choice> Hub::Choose(const Source& source, std::string_view split) {
+  if (!source.url.empty()) return absl::InvalidArgumentError("a URL is one file; there is nothing to choose");
+  Session session(options_, source);
+  BDH_RETURN_IF_ERROR(session.Check());
+  return session.ChooseFiles(split);
+}
+
+absl::Status Hub::FetchFile(const Source& source, const Choice& choice, size_t index,
+                            const OnProgress& progress) {
+  Session session(options_, source);
+  BDH_RETURN_IF_ERROR(session.Check());
+  return session.FetchOne(choice, index, progress);
 }
 
 absl::StatusOr<Listing> Hub::List(const Source& source) {

@@ -8,11 +8,13 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <latch>
 #include <thread>
 
 #include "absl/strings/match.h"
 #include "bdh/base/file.h"
 #include "bdh/base/text.h"
+#include "bdh/hub/ahead.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
 #include "choose.h"
@@ -274,6 +276,46 @@ TEST_F(HubTest, TwoAtOnceFetchOnce) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(server_.CountOf("/blob/"), 2);
+}
+
+TEST_F(HubTest, OneByOneAFileIsFetchedAheadAndNoMore) {
+  server_.Put("datasets/me/parts", {{"data/train-0.jsonl", Big('a', 5000)},
+                                    {"data/train-1.jsonl", Big('b', 5000)},
+                                    {"data/train-2.jsonl", Big('c', 5000)},
+                                    {"data/train-3.jsonl", Big('d', 5000)}});
+  BDH_ASSERT_OK_AND_ASSIGN(const Source source, ParseSource("hf://datasets/me/parts"));
+  BDH_ASSERT_OK_AND_ASSIGN(const Choice choice, Hub(options_).Choose(source, ""));
+  ASSERT_EQ(choice.local.size(), 4u);
+  EXPECT_FALSE(fs::exists(choice.local[0].path)) << "chosen, not fetched";
+  EXPECT_EQ(choice.local[0].sha256, Sha256Hex(Big('a', 5000)));
+  const auto patient = [] { return absl::OkStatus(); };
+  {
+    Ahead ahead(options_, source, choice);
+    BDH_ASSERT_OK(ahead.Await(0, patient));
+    EXPECT_EQ(*ReadFile(choice.local[0].path), Big('a', 5000));
+    while (!fs::exists(choice.local[1].path)) std::this_thread::yield();
+    EXPECT_EQ(server_.CountOf("train-2.jsonl"), 0);
+    BDH_ASSERT_OK(ahead.Await(1, patient));
+    BDH_ASSERT_OK(ahead.Await(2, patient));
+    BDH_ASSERT_OK(ahead.Await(1, patient));  // It stays there.
+  }
+  // What was fetched is not asked for again; an error reaches who waits, and so does his own.
+  const int before = server_.CountOf("train-1.jsonl");
+  server_.Inject("train-3.jsonl", std::vector<Fault>(20, {.kind = Fault::kStatus, .status = 403}));
+  fs::remove(choice.local[3].path);
+  fs::remove(folder_.path() + "/datasets--me--parts/blobs/" + choice.local[3].sha256);
+  Ahead again(options_, source, choice);
+  BDH_ASSERT_OK(again.Await(1, patient));
+  EXPECT_EQ(server_.CountOf("train-1.jsonl"), before);
+  EXPECT_FALSE(again.Await(3, patient).ok());
+  EXPECT_FALSE(again.Await(3, patient).ok());
+  std::latch let_go(1);
+  server_.OnRequest([&](const SeenRequest&) { let_go.wait(); });
+  fs::remove(choice.local[0].path);
+  fs::remove(folder_.path() + "/datasets--me--parts/blobs/" + choice.local[0].sha256);
+  Ahead slow(options_, source, choice);
+  EXPECT_EQ(slow.Await(0, [] { return absl::CancelledError("enough"); }).message(), "enough");
+  let_go.count_down();
 }
 
 TEST_F(HubTest, NamesThatLeadOutOfTheFolderAreRefused) {

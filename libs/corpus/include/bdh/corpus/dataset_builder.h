@@ -106,6 +106,8 @@ class DatasetBuilder {
   absl::Status BeginDocument(std::optional<double> score = std::nullopt);
   // More text of the document. RESOURCE_EXHAUSTED: the disk is full; the builder is of no more use.
   absl::Status Append(std::string_view text);
+  // Writes what is tokenized by now. Append does so too: for when more text is long in coming.
+  absl::Status WriteReady() { return WriteFinished(SIZE_MAX); }
   int64_t tokens() const { return tokens_; }
   // Tokens that an earlier builder had made.
   int64_t resumed_tokens() const { return resumed_tokens_; }

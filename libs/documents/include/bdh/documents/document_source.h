@@ -68,8 +68,11 @@ struct NamedStream {
 class DocumentSource {
  public:
   // Reads files one after the other. A file that is not what it was when it was listed is refused.
+  // `prepare` may be null; it is called before a file is opened, makes it be there, and says where it lies.
+  using Prepare = std::function<absl::Status(size_t index, SourceFile& file)>;
   static absl::StatusOr<std::unique_ptr<DocumentSource>> Open(std::vector<SourceFile> files, Options options,
-                                                              const Position& from = {});
+                                                              const Position& from = {},
+                                                              Prepare prepare = nullptr);
   // Reads what `next` returns until it returns nothing. Compression is found by content.
   static absl::StatusOr<std::unique_ptr<DocumentSource>> OpenStreams(
       std::function<absl::StatusOr<std::optional<NamedStream>>()> next, Options options);

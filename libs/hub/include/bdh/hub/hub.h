@@ -87,6 +87,13 @@ struct Fetched {
   std::vector<LocalFile> files;  // In order of path.
 };
 
+// What Fetch would fetch, before it is there: to be fetched file by file.
+struct Choice {
+  std::string commit;
+  std::vector<RemoteFile> remote;
+  std::vector<LocalFile> local;  // Of each, where it will lie.
+};
+
 // Thread-safe; several processes may share a cache folder.
 class Hub {
  public:
@@ -106,6 +113,11 @@ class Hub {
   // it is deleted. ResourceExhaustedError: the disk is full, a file is over the limit, or the server asks for
   // a pause over backoff_max.
   absl::StatusOr<Fetched> Fetch(const Source& source, std::string_view split, const OnProgress& progress);
+
+  // Fetch in two steps, for repositories alone: a source by URL is InvalidArgumentError. The same errors.
+  absl::StatusOr<Choice> Choose(const Source& source, std::string_view split);
+  absl::Status FetchFile(const Source& source, const Choice& choice, size_t index,
+                         const OnProgress& progress);
 
   // All files of the repository at that revision.
   absl::StatusOr<Listing> List(const Source& source);
