@@ -6,7 +6,7 @@
 #include "bdh/base/file.h"
 #include "bdh/documents/document_source.h"
 #include "bdh/testing/status_matchers.h"
-#include "documents_testing.h"
+#include "libs/documents/src/documents_testing.h"
 #include "tests/fuzz/mutation.h"
 
 namespace bdh::fuzz {
