@@ -332,6 +332,7 @@ void AddCheckpointCommands(CLI::App& app, Invocation& invocation) {
   AddModelTransferCommands(*group, invocation);
   AddCopyCommands(*group, invocation);
   AddCareCommands(*group, invocation);
+  AddRepairCommand(*group, invocation);
 }
 
 }  // namespace bdh::bdhctl

@@ -1,4 +1,4 @@
-// bdhctl ckpt verify, repair, gc, retention, rm, df: care for what the store keeps.
+// bdhctl ckpt verify, gc, retention, rm, df: care for what the store keeps.
 #include <algorithm>
 #include <iostream>
 
@@ -17,11 +17,6 @@ struct VerifyFlags {
   MeshFlags mesh;
   std::string reference;
   int64_t rate = 0;
-};
-
-struct RepairFlags {
-  MeshFlags mesh;
-  std::string source;
 };
 
 struct CollectFlags {
@@ -53,7 +48,9 @@ void PrintDamage(const v1::VerifyResult& result) {
     }
     if (damage.checkpoints().empty()) table.Add({chunk, damage.message(), "-", "-"});
   }
-  std::cout << table.ToString() << "Repair it from a second store: bdhctl ckpt repair HOST:PORT\n";
+  std::cout << table.ToString()
+            << "Repair it from a second store: bdhctl ckpt repair HOST:PORT; or from an "
+               "exported directory: bdhctl ckpt repair --from DIR\n";
 }
 
 absl::StatusOr<int> RunVerify(const VerifyFlags& flags) {
@@ -80,27 +77,6 @@ absl::StatusOr<int> RunVerify(const VerifyFlags& flags) {
     if (result.damaged_chunks() > 0) PrintDamage(result);
   }
   return result.damaged_chunks() == 0 ? kExitOk : kExitFailed;
-}
-
-absl::StatusOr<int> RunRepair(const RepairFlags& flags) {
-  BDH_ASSIGN_OR_RETURN(const Mesh mesh, FindMesh(flags.mesh));
-  v1::RepairRequest request;
-  request.set_source(flags.source);
-  ProgressLine progress(stderr);
-  BDH_ASSIGN_OR_RETURN(
-      const auto done,
-      StoreClient(mesh).Follow(&AdminStub::Repair, request, [&](const v1::RepairResponse& now) {
-        progress.Show(absl::StrFormat("%d of %d repaired", now.repaired_chunks(), now.damaged_chunks()));
-      }));
-  if (flags.mesh.json) {
-    PrintJson(ToJson(done));
-  } else if (done.damaged_chunks() == 0) {
-    std::cout << "Nothing is known to be damaged; bdhctl ckpt verify looks" << std::endl;
-  } else {
-    std::cout << absl::StrFormat("Repaired %d of %d damaged chunks\n", done.repaired_chunks(),
-                                 done.damaged_chunks());
-  }
-  return done.repaired_chunks() == done.damaged_chunks() ? kExitOk : kExitFailed;
 }
 
 absl::StatusOr<int> RunCollect(const CollectFlags& flags) {
@@ -255,14 +231,6 @@ void DefineVerify(CLI::App& command, VerifyFlags& flags) {
   command.footer("Reads everything and compares it with its SHA-256. Damage is never served; exit code 1.");
 }
 
-void DefineRepair(CLI::App& command, RepairFlags& flags) {
-  command.add_option("source", flags.source, "Address of a second store, as ours reaches it")
-      ->required()
-      ->type_name("HOST:PORT");
-  AddMeshFlags(command, flags.mesh);
-  command.footer("Replaces what is known to be damaged (ckpt verify) by the same bytes of another store.");
-}
-
 void DefineCollect(CLI::App& command, CollectFlags& flags) {
   command.add_flag("--dry-run", flags.dry_run, "Only say what would go");
   AddMeshFlags(command, flags.mesh);
@@ -322,8 +290,6 @@ std::string BytesOf(int64_t done, int64_t total) {
 void AddCareCommands(CLI::App& group, Invocation& invocation) {
   AddCommand<VerifyFlags>(group, invocation, "verify", "Read all and compare it with its digests",
                           DefineVerify, RunVerify);
-  AddCommand<RepairFlags>(group, invocation, "repair", "Replace damage from a second store", DefineRepair,
-                          RunRepair);
   AddCommand<CollectFlags>(group, invocation, "gc", "Free what nothing holds", DefineCollect, RunCollect);
   AddRetentionCommands(group, invocation);
   AddCommand<RemoveFlags>(group, invocation, "rm", "Delete checkpoints", DefineRemove, RunRemove);

@@ -74,4 +74,12 @@ v1::Checkpoint ToCheckpoint(const pretrained::PretrainedModel& model) {
   return checkpoint;
 }
 
+absl::StatusOr<std::string> TensorBytes(const pretrained::PretrainedModel& model, int index) {
+  const auto i = static_cast<size_t>(index);
+  const size_t weights = model.weights().size();
+  if (i >= weights) return model.tokenizer_files()[i - weights].bytes;
+  BDH_ASSIGN_OR_RETURN(const auto values, model.Floats(model.weights()[i]));
+  return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+}
+
 }  // namespace bdh::bdhctl

@@ -140,14 +140,8 @@ absl::StatusOr<int> RunImport(const ImportFlags& flags) {
   if (flags.step) header.set_step(*flags.step);
   header.set_name(absl::StrFormat("runs/%s/steps/%d", run, header.step()));
   BDH_ASSIGN_OR_RETURN(const Mesh mesh, FindMesh(flags.mesh));
-  const auto bytes_of = [&](int i) -> absl::StatusOr<std::string> {
-    const size_t weights = model.weights().size();
-    if (static_cast<size_t>(i) >= weights)
-      return model.tokenizer_files()[static_cast<size_t>(i) - weights].bytes;
-    BDH_ASSIGN_OR_RETURN(const auto values, model.Floats(model.weights()[i]));
-    return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
-  };
-  BDH_ASSIGN_OR_RETURN(const auto stored, PutCheckpoint(mesh, header, bytes_of));
+  BDH_ASSIGN_OR_RETURN(const auto stored,
+                       PutCheckpoint(mesh, header, [&](int i) { return TensorBytes(model, i); }));
   const std::string tag = flags.tag.empty() ? run : flags.tag;
   BDH_RETURN_IF_ERROR(TagImported(mesh, flags, tag, header.name()));
   if (flags.mesh.json) {

@@ -60,6 +60,10 @@ void StoreMetrics::Refresh() {
   set("bdh_store_disk_free_bytes", "Bytes that the store's disk has free.", number(stats.disk_free_bytes));
   set("bdh_store_damaged_chunks", "Chunks known to be damaged; they are not served.",
       number(stats.damaged_chunks));
+  set("bdh_store_received_bytes_total", "Bytes of chunks that uploads of all kinds brought.",
+      number(stats.received_bytes));
+  set("bdh_store_written_bytes_total", "Of those, bytes that were new and written.",
+      number(stats.written_bytes));
   set("bdh_store_sync_total", "Syncs of pack files.", number(stats.syncs));
   set("bdh_store_sync_seconds_total", "Seconds spent in them.", stats.sync_seconds);
   set("bdh_store_scrub_running", "1 while everything is being read and compared with its digests.",

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <memory>
 
 #include "absl/strings/str_format.h"
@@ -149,6 +150,36 @@ TEST_F(CheckpointE2E, OneStoreFromEndToEnd) {
   EXPECT_EQ(mesh_->Do({"ckpt", "rm", "runs/golden/steps/3"}).exit_code, 1) << "a tag points to it";
   EXPECT_GE(mesh_->OkJson({"ckpt", "gc", "--dry-run"}).at("chunks_seen").get<int>(), 5);
   mesh_->Ok({"ckpt", "gc"});
+}
+
+TEST_F(CheckpointE2E, AnExportedDirectoryRepairsWhatItIsOf) {
+  mesh_->Ok({"ckpt", "export", "runs/golden/steps/1", Path("first")});
+  mesh_->Ok({"ckpt", "export", "runs/golden/steps/2", Path("second")});
+  mesh_->Ok({"ckpt", "export", "runs/golden/steps/1", Path("rounded"), "--dtype", "bf16"});
+  // The first chunk that was ever put; 48 bytes of header stand before it.
+  const std::string pack = fs::directory_iterator(mesh_->data() + "/checkpoint-store/packs")->path();
+  {
+    std::fstream file(pack, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(50);
+    const int was = file.get();
+    file.seekp(50);
+    file.put(static_cast<char>(was ^ 1));
+  }
+  EXPECT_THAT(mesh_->Ok({"ckpt", "repair", "--from", Path("first")}),
+              HasSubstr("Nothing is known to be damaged"));
+  const Outcome found = mesh_->Do({"ckpt", "verify"});
+  EXPECT_EQ(found.exit_code, 1);
+  EXPECT_THAT(found.out, HasSubstr("runs/golden/steps/1"));
+  EXPECT_EQ(mesh_->Do({"ckpt", "export", "runs/golden/steps/1", Path("again")}).exit_code, 1);
+  for (const char* other : {"second", "rounded"}) {
+    const Outcome useless = mesh_->Do({"ckpt", "repair", "--from", Path(other)});
+    EXPECT_EQ(useless.exit_code, 1) << other;
+    EXPECT_THAT(useless.out, HasSubstr("Repaired 0 of 1")) << other;
+  }
+  EXPECT_THAT(mesh_->Ok({"ckpt", "repair", "--from", Path("first")}), HasSubstr("Repaired 1 of 1"));
+  EXPECT_THAT(mesh_->Ok({"ckpt", "verify"}), HasSubstr("all as they were put"));
+  mesh_->Ok({"ckpt", "export", "runs/golden/steps/1", Path("again")});
+  EXPECT_EQ(mesh_->Do({"ckpt", "repair"}).exit_code, 2);
 }
 
 TEST_F(CheckpointE2E, CheckpointsTravelBetweenStoresAndBackupsOpen) {
