@@ -35,6 +35,17 @@ struct Key {
   int64_t count;
 };
 
+struct Activations {
+  explicit Activations(int seed) : masks(kBlocks), values(kNeurons + kPackSlack) {
+    std::vector<float> active = Random(kNeurons, seed);
+    for (float& value : active) value = std::max(value - 0.84f, 0.0f);
+    count = Scalar().pack(active.data(), kBlocks, masks.data(), values.data());
+  }
+  std::vector<uint16_t> masks;
+  std::vector<float> values;
+  int64_t count;
+};
+
 struct Data {
   Data() : x(Random(64 * kWidth, 1)), rho(Random(kNeurons * kWidth, 2)), y(64 * kWidth) {
     for (int t = 0; t < kTokens; ++t) keys.emplace_back(t + 1);
@@ -120,21 +131,29 @@ void GateDecode(benchmark::State& bench, const Kernels* kernels, DType dtype) {
   Report(bench, (data.keys[0].count + passed) * kWidth);
 }
 
+// A pass of a prompt: y and what is written lie as in the engine, a head's and a segment's share apart.
 void GateDecodeShared(benchmark::State& bench, const Kernels* kernels, DType dtype) {
+  constexpr int64_t kYStride = 4 * kWidth, kWrittenStride = 16 * kWidth;
   const Weights gate(dtype, Layout::kRows, kNeurons, kWidth), decoder(dtype, Layout::kRows, kNeurons, kWidth);
-  Data data;
-  int64_t passed = 0;
+  const std::vector<float> y = Random(kMaxTokens * kYStride, 4);
+  std::vector<float> written(kMaxTokens * kWrittenStride);
+  std::vector<Activations> activations;
+  int64_t active = 0, passed = 0;
+  for (int t = 0; t < kMaxTokens; ++t) active += activations.emplace_back(t + 1).count;
   for (auto _ : bench) {
     std::vector<GateRow> rows;
-    for (int64_t t = 0; t < kTokens; ++t) {
-      rows.push_back({data.factors[t].key, data.x.data() + t * kWidth, data.y.data() + t * kWidth, 0});
+    for (int64_t t = 0; t < kMaxTokens; ++t) {
+      rows.push_back({{activations[t].masks.data(), activations[t].values.data()},
+                      y.data() + t * kYStride,
+                      written.data() + t * kWrittenStride,
+                      0});
     }
     kernels->gate_decode_shared(rows, kBlocks, gate.matrix, decoder.matrix);
     passed = 0;
     for (const GateRow& row : rows) passed += row.passed;
     benchmark::ClobberMemory();
   }
-  Report(bench, (kTokens * data.keys[0].count + passed) * kWidth);
+  Report(bench, (active + passed) * kWidth);
 }
 
 void Phases(benchmark::State& bench, const Kernels* kernels, PhaseMode mode) {

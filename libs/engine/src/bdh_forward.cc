@@ -101,7 +101,10 @@ struct Forward::Pass {
   std::array<Span, kRows> spans;
   std::array<int16_t, kRows> span_of_row;
   int64_t span_count = 0;
+  bool is_last_layer = false;
 
+  // Whether anything comes of what the row reads in this layer.
+  bool reads(int64_t row) const { return !is_last_layer || rows[row].is_wanted; }
   int64_t size() const { return static_cast<int64_t>(rows.size()); }
   const Span& span(int64_t row) const { return spans[span_of_row[row]]; }
   int64_t position(int64_t row) const { return span(row).position + row - span(row).first; }
@@ -138,6 +141,7 @@ bool Forward::Feed(std::span<const Row> rows, Workspace& work) const {
 
 bool Forward::FeedLayer(Pass& pass, int layer) const {
   if (!Prepare(pass, layer)) return false;
+  pass.is_last_layer = layer == geometry_.config.n_layer - 1;
   const auto segments = static_cast<int64_t>(geometry_.segments.size());
   // Every other layer backwards: it begins with the encoder's part that the caches still hold.
   pool_.Run(segments, [&](int64_t piece, int worker) {
@@ -180,10 +184,13 @@ void Forward::Finish(Pass& pass, int layer) const {
   for (int64_t i = 0; i < pass.span_count; ++i) {
     Span& span = pass.spans[i];
     Counts total;
-    for (int64_t c = span.first * segments; c < (span.first + span.count) * segments; ++c) {
-      total.active += pass.work.counts[c].active;
-      total.keys += pass.work.counts[c].keys;
-      total.passed += pass.work.counts[c].passed;
+    for (int64_t r = span.first; r < span.first + span.count; ++r) {
+      total.writes += pass.reads(r) ? 1 : 0;
+      for (int64_t c = r * segments; c < (r + 1) * segments; ++c) {
+        total.active += pass.work.counts[c].active;
+        total.keys += pass.work.counts[c].keys;
+        total.passed += pass.work.counts[c].passed;
+      }
     }
     span.state->Count(total, layer == 0 ? span.count : 0);
     if (span.to == nullptr) continue;
@@ -205,7 +212,7 @@ void Forward::Read(const Pass& pass, int64_t index, Workspace::Worker& worker) c
   const Segment& segment = geometry_.segments[index];
   Activate(pass, index, worker);
   for (int64_t row = 0; row < pass.size(); ++row) {
-    std::fill_n(ReadPart(pass, row, index), geometry_.width, 0.0f);
+    if (pass.reads(row)) std::fill_n(ReadPart(pass, row, index), geometry_.width, 0.0f);
   }
   const int64_t row_bytes = geometry_.width * kLanes * 4;
   const int64_t part =
@@ -214,10 +221,17 @@ void Forward::Read(const Pass& pass, int64_t index, Workspace::Worker& worker) c
     ReadBases(pass, index, {first, std::min(part, segment.blocks - first)});
   }
   for (int64_t row = 0; row < pass.size();) {
+    if (!pass.reads(row)) {
+      ++row;
+      continue;
+    }
     const Span& span = pass.span(row);
     const int64_t base = grid_.BaseAt(pass.position(row));
+    const auto belongs = [&](int64_t next) {
+      return next < span.first + span.count && pass.reads(next) && grid_.BaseAt(pass.position(next)) == base;
+    };
     int64_t end = row + 1;
-    while (end < span.first + span.count && grid_.BaseAt(pass.position(end)) == base) ++end;
+    while (belongs(end)) ++end;
     ReadTail(pass, index, span, std::max(base, span.state->base_position()), row, end, worker);
     row = end;
   }
@@ -236,9 +250,16 @@ void Forward::ReadBases(const Pass& pass, int64_t index, const Part& part) const
     if (fold_due(begin)) {
       FoldUpTo(pass.span(begin), cursor(begin), grid_.BaseAt(pass.position(begin)), segment, part);
     }
+    if (!pass.reads(begin)) {
+      ++begin;
+      continue;
+    }
     const DenseLayer* base = cursor(begin).base;
+    const auto belongs = [&](int64_t row) {
+      return row < pass.size() && pass.reads(row) && !fold_due(row) && cursor(row).base == base;
+    };
     int64_t end = begin + 1;
-    while (end < pass.size() && !fold_due(end) && cursor(end).base == base) ++end;
+    while (belongs(end)) ++end;
     if (base != nullptr) {
       ReadBase(pass, index, part, base->rows(segment, part, geometry_.width), begin, end);
     }
@@ -358,6 +379,7 @@ void Forward::ReadTail(const Pass& pass, int64_t index, const Span& span, int64_
 // ---- the rest of a layer ----
 
 void Forward::JoinReads(const Pass& pass, int64_t row) const {
+  if (!pass.reads(row)) return;
   const int64_t width = geometry_.width;
   for (int head = 0; head < geometry_.config.n_head; ++head) {
     float* read = pass.work.read + (row * geometry_.config.n_head + head) * width;
@@ -374,27 +396,30 @@ void Forward::Write(const Pass& pass, int64_t index) const {
   const auto segments = static_cast<int64_t>(geometry_.segments.size());
   const int64_t width = geometry_.width;
   std::array<kernels::GateRow, kRows> rows;
+  std::array<int64_t, kRows> row_of;
+  size_t count = 0;
   for (int64_t row = 0; row < pass.size(); ++row) {
-    rows[row] = {.a = {work.active_masks + row * geometry_.masks + segment.masks,
-                       work.active_values + row * geometry_.keys + segment.keys},
-                 .y = work.read + (row * geometry_.config.n_head + segment.head) * width,
-                 .written = work.written_parts + (row * segments + index) * width};
-    std::fill_n(rows[row].written, width, 0.0f);
+    if (!pass.reads(row)) continue;
+    row_of[count] = row;
+    rows[count++] = {.a = {work.active_masks + row * geometry_.masks + segment.masks,
+                           work.active_values + row * geometry_.keys + segment.keys},
+                     .y = work.read + (row * geometry_.config.n_head + segment.head) * width,
+                     .written = work.written_parts + (row * segments + index) * width};
   }
+  for (size_t i = 0; i < count; ++i) std::fill_n(rows[i].written, width, 0.0f);
   const auto& gate = weights_.gate(index);
   const auto& decoder = weights_.decoder(index);
-  if (pass.size() == 1) {
+  if (count == 1) {
     rows[0].passed =
         kernels_.gate_decode(rows[0].a, segment.blocks, rows[0].y, gate, decoder, rows[0].written);
-  } else {
-    kernels_.gate_decode_shared({rows.data(), static_cast<size_t>(pass.size())}, segment.blocks, gate,
-                                decoder);
+  } else if (count > 1) {
+    kernels_.gate_decode_shared({rows.data(), count}, segment.blocks, gate, decoder);
   }
-  for (int64_t row = 0; row < pass.size(); ++row)
-    work.counts[row * segments + index].passed = rows[row].passed;
+  for (size_t i = 0; i < count; ++i) work.counts[row_of[i] * segments + index].passed = rows[i].passed;
 }
 
 void Forward::JoinWrites(const Pass& pass, int64_t row) const {
+  if (!pass.reads(row)) return;
   const auto segments = static_cast<int64_t>(geometry_.segments.size());
   const int64_t width = geometry_.width;
   float* written = pass.work.written + row * width;

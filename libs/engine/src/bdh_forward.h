@@ -15,6 +15,8 @@ namespace bdh::engine {
 struct Row {
   BdhState* state;
   int32_t token;
+  // Somebody wants what the last layer makes of it. The others only leave their keys there.
+  bool is_wanted;
 };
 
 // What a call works in. Nothing of it outlives the call.
@@ -55,8 +57,8 @@ class Forward {
         pool_(pool) {}
 
   // Feeds the rows to their states, which do not yet count them among their tokens; rows of one state lie
-  // together. Leaves what the last layer made of row r at work.x + r * width. False: no memory, and then the
-  // states remember nothing but their tokens.
+  // together. Leaves what the last layer made of a wanted row r at work.x + r * width. False: no memory, and
+  // then the states remember nothing but their tokens.
   bool Feed(std::span<const Row> rows, Workspace& work) const;
 
   // Logits of the rows [first, first + count) of work.x into work.logits, one row of

@@ -136,15 +136,19 @@ int64_t BdhModelImpl::BlockEnd(int64_t position, int64_t end) const {
   return position < grid_.dense_from ? std::min(end, grid_.dense_from) : end;
 }
 
-// Feeds the tokens that the state holds but has not computed, up to `until`. Returns the row of the last one.
-absl::StatusOr<int64_t> BdhModelImpl::CatchUp(BdhState& state, int64_t until, const std::stop_token& stop,
+// Feeds the tokens that the state holds but has not computed. Returns the row of the last one, of which the
+// last layer's output is there if it is wanted.
+absl::StatusOr<int64_t> BdhModelImpl::CatchUp(BdhState& state, bool wants_last, const std::stop_token& stop,
                                               Workspace& work) const {
+  const int64_t until = state.position();
   int64_t last_row = 0;
   while (state.computed() < until) {
     if (stop.stop_requested()) return absl::CancelledError("cancelled while reading the prompt");
     const int64_t begin = state.computed(), end = BlockEnd(begin, until);
     std::array<Row, kRows> rows;
-    for (int64_t i = begin; i < end; ++i) rows[i - begin] = {&state, state.tokens()[i]};
+    for (int64_t i = begin; i < end; ++i) {
+      rows[i - begin] = {&state, state.tokens()[i], wants_last && i == until - 1};
+    }
     last_row = end - begin - 1;
     if (forward_.Feed({rows.data(), static_cast<size_t>(end - begin)}, work)) continue;
     return absl::ResourceExhaustedError(absl::StrFormat("no memory for the state of %d tokens", end));
@@ -162,7 +166,7 @@ absl::Status BdhModelImpl::Prefill(DecodeState& state, std::span<const int32_t> 
   BDH_RETURN_IF_ERROR(work.status());
   const int64_t before = own.position();
   for (const int32_t token : tokens) own.Append(token);
-  const auto last_row = CatchUp(own, own.position(), stop, *work);
+  const auto last_row = CatchUp(own, /*wants_last=*/!logits.empty(), stop, *work);
   if (!last_row.ok()) {
     own.TruncateTokens(std::max(before, own.computed()));
     return last_row.status();
@@ -183,7 +187,7 @@ absl::Status BdhModelImpl::Step(std::span<const StepInput> batch) const {
   const Borrowed work(*this);
   BDH_RETURN_IF_ERROR(work.status());
   for (const StepInput& input : batch) {
-    BDH_RETURN_IF_ERROR(CatchUp(Own(*input.state), input.state->position(), {}, *work).status());
+    BDH_RETURN_IF_ERROR(CatchUp(Own(*input.state), /*wants_last=*/false, {}, *work).status());
   }
   for (size_t begin = 0; begin < batch.size(); begin += kRows) {
     BDH_RETURN_IF_ERROR(
@@ -202,7 +206,9 @@ absl::Status BdhModelImpl::StepBlock(std::span<const StepInput> batch, Workspace
                      return std::less<const DenseLayer*>()(base(a), base(b));
                    });
   std::array<Row, kRows> rows;
-  for (size_t i = 0; i < batch.size(); ++i) rows[i] = {&Own(*inputs[i]->state), inputs[i]->token};
+  for (size_t i = 0; i < batch.size(); ++i) {
+    rows[i] = {&Own(*inputs[i]->state), inputs[i]->token, !inputs[i]->logits.empty()};
+  }
   if (!forward_.Feed({rows.data(), batch.size()}, work)) {
     return absl::ResourceExhaustedError("no memory for one more token of a state");
   }
@@ -224,11 +230,12 @@ absl::Status BdhModelImpl::StepBlock(std::span<const StepInput> batch, Workspace
 Density BdhModelImpl::DensityOf(const DecodeState& state) const {
   const BdhState& own = Own(const_cast<DecodeState&>(state));
   const auto neurons = static_cast<double>(own.counted_tokens() * config().n_layer * config().neurons());
+  const auto gates = static_cast<double>(std::max<int64_t>(own.counts().writes, 1) * config().neurons());
   if (own.counted_tokens() == 0) return {};
   return {.tokens = own.counted_tokens(),
           .active = static_cast<double>(own.counts().active) / neurons,
           .pairs = static_cast<double>(own.counts().keys) / neurons,
-          .passed = static_cast<double>(own.counts().passed) / neurons};
+          .passed = static_cast<double>(own.counts().passed) / gates};
 }
 
 absl::StatusOr<std::shared_ptr<const BdhModel>> BdhModel::Create(const spec::ModelConfig& config,

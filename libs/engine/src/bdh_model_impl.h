@@ -49,7 +49,7 @@ class BdhModelImpl final : public BdhModel {
   absl::Status CheckToken(int32_t token) const;
   absl::Status CheckRoom(const DecodeState& state, int64_t count) const;
   absl::Status CheckRow(const StepInput& input) const;
-  absl::StatusOr<int64_t> CatchUp(BdhState& state, int64_t until, const std::stop_token& stop,
+  absl::StatusOr<int64_t> CatchUp(BdhState& state, bool wants_last, const std::stop_token& stop,
                                   Workspace& work) const;
   int64_t BlockEnd(int64_t position, int64_t end) const;
   absl::Status StepBlock(std::span<const StepInput> batch, Workspace& work) const;

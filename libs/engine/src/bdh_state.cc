@@ -85,6 +85,7 @@ void BdhState::Count(const Counts& counts, int64_t tokens) {
   counts_.active += counts.active;
   counts_.keys += counts.keys;
   counts_.passed += counts.passed;
+  counts_.writes += counts.writes;
   counted_tokens_ += tokens;
 }
 

@@ -68,6 +68,7 @@ struct LayerState {
 
 struct Counts {
   int64_t active = 0, keys = 0, passed = 0;
+  int64_t writes = 0;  // Tokens and layers that gates were computed for.
 };
 
 class BdhState final : public DecodeState {

@@ -480,9 +480,40 @@ struct KeyCursors {
   }
 };
 
+// Blocks whose keys are brought side by side at once, and columns that are worked on at once: what the tokens
+// bring to them then stays in the first-level cache.
+constexpr int64_t kGroup = 8;
+constexpr int kSlice = kTile > 8 ? 8 : 4;
+constexpr int64_t kSliceColumns = kSlice * kN;
+
+// Calls body(integral_constant<int, vectors>(), column) for the slices of `width`.
+template <class Body>
+HWY_INLINE void ForSlices(int64_t width, Body body) {
+  int64_t column = 0;
+  for (; column + kSliceColumns <= width; column += kSliceColumns) {
+    body(std::integral_constant<int, kSlice>(), column);
+  }
+  for (; column < width; column += kLanes) body(std::integral_constant<int, kPerBlock>(), column);
+}
+
+// The same pointer, of which the compiler does not know that it points to the stack: else it computes the
+// address of every vector anew.
+HWY_INLINE float* Opaque(float* pointer) {
+  float* volatile opaque = pointer;
+  return opaque;
+}
+
 template <int kVectors>
-HWY_INLINE void ReadPairShared(const float* row, int64_t width, const KeyBlock& block, int pair, float* y,
-                               int64_t y_stride) {
+HWY_INLINE void CopyVectors(const float* from, float* to) {
+  BDH_UNROLL
+  for (int v = 0; v < kVectors; ++v) hn::StoreU(hn::LoadU(D(), from + v * kN), D(), to + v * kN);
+}
+
+// The rows of one pair, `row` and the one behind it, read by the tokens that have the pair; `sums` has a
+// slice for each token.
+template <int kVectors>
+HWY_INLINE void ReadPairShared(const float* row, int64_t width, const KeyBlock& block, int pair,
+                               float* sums) {
   const D d;
   V even_row[kVectors], odd_row[kVectors];
   BDH_UNROLL
@@ -493,76 +524,110 @@ HWY_INLINE void ReadPairShared(const float* row, int64_t width, const KeyBlock& 
   for (uint64_t tokens = block.tokens[pair]; tokens != 0; tokens &= tokens - 1) {
     const int t = std::countr_zero(tokens);
     const V even = hn::Set(d, block.keys[t][2 * pair]), odd = hn::Set(d, block.keys[t][2 * pair + 1]);
-    float* out = y + t * y_stride;
+    float* out = sums + t * kVectors * kN;
     BDH_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const V sum = hn::MulAdd(even, even_row[v], hn::LoadU(d, out + v * kN));
-      hn::StoreU(hn::MulAdd(odd, odd_row[v], sum), d, out + v * kN);
+      const V sum = hn::MulAdd(even, even_row[v], hn::Load(d, out + v * kN));
+      hn::Store(hn::MulAdd(odd, odd_row[v], sum), d, out + v * kN);
     }
   }
 }
 
 void RhoReadShared(const float* rho, int64_t width, std::span<const Factor> keys, int64_t blocks, float* y,
                    int64_t y_stride) {
+  const auto count = static_cast<int64_t>(keys.size());
   KeyCursors cursors(keys);
-  KeyBlock block;
-  for (int64_t b = 0; b < blocks; ++b) {
-    block.Fill(static_cast<int64_t>(keys.size()), cursors.masks, cursors.values, b);
-    for (int pair = 0; pair < kLanes / 2; ++pair) {
-      if (block.tokens[pair] == 0) continue;
-      const float* row = rho + (b * kLanes + 2 * pair) * width;
-      ForTiles<(kTile > 8 ? 8 : 4)>(width, [&](auto vectors, int64_t column) HWY_ATTR {
-        ReadPairShared<decltype(vectors)::value>(row + column, width, block, pair, y + column, y_stride);
-      });
+  KeyBlock group[kGroup];
+  HWY_ALIGN float buffer[kMaxTokens * kSliceColumns];
+  float* const sums = Opaque(buffer);
+  for (int64_t first = 0; first < blocks; first += kGroup) {
+    const int64_t end = std::min(first + kGroup, blocks);
+    for (int64_t b = first; b < end; ++b) {
+      group[b - first].Fill(count, cursors.masks, cursors.values, b);
     }
+    ForSlices(width, [&](auto vectors, int64_t column) HWY_ATTR {
+      constexpr int kVectors = decltype(vectors)::value;
+      for (int64_t t = 0; t < count; ++t) {
+        CopyVectors<kVectors>(y + t * y_stride + column, sums + t * kVectors * kN);
+      }
+      for (int64_t b = first; b < end; ++b) {
+        const float* row = rho + b * kLanes * width + column;
+        for (int pair = 0; pair < kLanes / 2; ++pair, row += 2 * width) {
+          ReadPairShared<kVectors>(row, width, group[b - first], pair, sums);
+        }
+      }
+      for (int64_t t = 0; t < count; ++t) {
+        CopyVectors<kVectors>(sums + t * kVectors * kN, y + t * y_stride + column);
+      }
+    });
   }
 }
 
+// Pairs whose rows are on their way while one is worked on.
+constexpr int64_t kPairsAhead = 4;
+
+template <int kVectors>
+HWY_INLINE void FetchPair(const float* row, int64_t width) {
+  for (int64_t i = 0; i < kVectors * kN; i += 16) {
+    __builtin_prefetch(row + i, 1, 3);
+    __builtin_prefetch(row + width + i, 1, 3);
+  }
+}
+
+// Rows of one pair take what the tokens that have the pair bring; `x` has a slice of each token.
 template <int kVectors>
 HWY_INLINE void FoldPair(const float* from, float* to, int64_t width, const KeyBlock& block, int pair,
-                         std::span<const Factor> factors, int64_t column) {
+                         const float* x) {
   const D d;
   V even_row[kVectors], odd_row[kVectors];
   BDH_UNROLL
   for (int v = 0; v < kVectors; ++v) {
-    even_row[v] = from == nullptr ? hn::Zero(d) : hn::LoadU(d, from + column + v * kN);
-    odd_row[v] = from == nullptr ? hn::Zero(d) : hn::LoadU(d, from + column + width + v * kN);
+    even_row[v] = from == nullptr ? hn::Zero(d) : hn::LoadU(d, from + v * kN);
+    odd_row[v] = from == nullptr ? hn::Zero(d) : hn::LoadU(d, from + width + v * kN);
   }
   for (uint64_t tokens = block.tokens[pair]; tokens != 0; tokens &= tokens - 1) {
     const int t = std::countr_zero(tokens);
     const V even = hn::Set(d, block.keys[t][2 * pair]), odd = hn::Set(d, block.keys[t][2 * pair + 1]);
-    const float* x = factors[t].x + column;
+    const float* values = x + t * kVectors * kN;
     BDH_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const V value = hn::LoadU(d, x + v * kN);
+      const V value = hn::Load(d, values + v * kN);
       even_row[v] = hn::MulAdd(even, value, even_row[v]);
       odd_row[v] = hn::MulAdd(odd, value, odd_row[v]);
     }
   }
   BDH_UNROLL
   for (int v = 0; v < kVectors; ++v) {
-    hn::StoreU(even_row[v], d, to + column + v * kN);
-    hn::StoreU(odd_row[v], d, to + column + width + v * kN);
+    hn::StoreU(even_row[v], d, to + v * kN);
+    hn::StoreU(odd_row[v], d, to + width + v * kN);
   }
 }
 
 void Fold(const float* from, float* to, int64_t width, std::span<const Factor> factors, int64_t blocks) {
+  const auto count = static_cast<int64_t>(factors.size());
   KeyCursors cursors(factors);
-  KeyBlock block;
-  for (int64_t b = 0; b < blocks; ++b) {
-    block.Fill(static_cast<int64_t>(factors.size()), cursors.masks, cursors.values, b);
-    for (int pair = 0; pair < kLanes / 2; ++pair) {
-      const int64_t at = (b * kLanes + 2 * pair) * width;
-      const float* source = from == nullptr ? nullptr : from + at;
-      if (block.tokens[pair] == 0) {
-        if (from == nullptr) std::fill_n(to + at, 2 * width, 0.0f);
-        if (from != nullptr && from != to) std::copy_n(source, 2 * width, to + at);
-        continue;
-      }
-      ForTiles<(kTile > 8 ? 8 : 4)>(width, [&](auto vectors, int64_t column) HWY_ATTR {
-        FoldPair<decltype(vectors)::value>(source, to + at, width, block, pair, factors, column);
-      });
+  KeyBlock group[kGroup];
+  HWY_ALIGN float buffer[kMaxTokens * kSliceColumns];
+  float* const x = Opaque(buffer);
+  for (int64_t first = 0; first < blocks; first += kGroup) {
+    const int64_t end = std::min(first + kGroup, blocks);
+    for (int64_t b = first; b < end; ++b) {
+      group[b - first].Fill(count, cursors.masks, cursors.values, b);
     }
+    ForSlices(width, [&](auto vectors, int64_t column) HWY_ATTR {
+      constexpr int kVectors = decltype(vectors)::value;
+      for (int64_t t = 0; t < count; ++t) {
+        CopyVectors<kVectors>(factors[t].x + column, x + t * kVectors * kN);
+      }
+      for (int64_t b = first; b < end; ++b) {
+        for (int pair = 0; pair < kLanes / 2; ++pair) {
+          const int64_t at = (b * kLanes + 2 * pair) * width + column;
+          const float* source = from == nullptr ? nullptr : from + at;
+          if (source != nullptr) FetchPair<kVectors>(source + kPairsAhead * 2 * width, width);
+          FoldPair<kVectors>(source, to + at, width, group[b - first], pair, x);
+        }
+      }
+    });
   }
 }
 
@@ -682,6 +747,8 @@ void WeightedRows(const float* weights, int64_t count, const float* x, int64_t x
 
 // ---- gate and decoder ----
 
+constexpr int32_t kCounting[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 // Neurons worked on at once: those of one token's next few blocks, or what stays of a tile of them.
 struct Neurons {
   static constexpr int kMost = 128;
@@ -696,8 +763,8 @@ struct Neurons {
       const uint8_t bits[8] = {static_cast<uint8_t>(mask >> (v * kN) & (kN < 8 ? (1 << kN) - 1 : 0xff)),
                                static_cast<uint8_t>(mask >> (v * kN) >> 8)};
       const auto lanes = hn::LoadMaskBits(di, bits);
-      const auto first = static_cast<int32_t>(block * kLanes + v * kN);
-      hn::StoreU(hn::Compress(hn::Iota(di, first), lanes), di, index + count);
+      const auto first = hn::Set(di, static_cast<int32_t>(block * kLanes + v * kN));
+      hn::StoreU(hn::Compress(hn::Add(first, hn::LoadU(di, kCounting)), lanes), di, index + count);
       hn::StoreU(hn::LoadU(D(), values), D(), value + count);
       const int found = std::popcount(bits[0]) + (kN > 8 ? std::popcount(bits[1]) : 0);
       count += found;
@@ -734,18 +801,24 @@ HWY_INLINE hn::Vec<D4> FourDots(const float* y, const typename W::T* rows, const
 template <class W, class Ahead>
 HWY_INLINE void Gate(const float* y, const WeightMatrix& gate, Neurons& active, Neurons& passed,
                      Ahead ahead) {
-  const D4 d;
-  const hn::RebindToSigned<D4> di;
+  const D d;
+  const hn::RebindToSigned<D> di;
   const int64_t width = gate.columns;
   const auto* rows = static_cast<const typename W::T*>(gate.data);
-  // The last four may be fewer: rows that are there stand in, and what they give is left out.
-  hn::StoreU(hn::Zero(di), di, active.index + active.count);
+  // The last ones may be fewer than a vector: rows that are there stand in, and a zero lets none pass.
+  for (int v = 0; v < kPerBlock; ++v) {
+    hn::StoreU(hn::Zero(di), di, active.index + active.count + v * kN);
+    hn::StoreU(hn::Zero(d), d, active.value + active.count + v * kN);
+  }
+  HWY_ALIGN float dots[Neurons::kMost + kLanes];
   for (int i = 0; i < active.count; i += 4) {
     ahead(i);
-    const auto gates = hn::Max(FourDots<W>(y, rows, active.index + i, width), hn::Zero(d));
-    const auto products = hn::Mul(hn::LoadU(d, active.value + i), gates);
-    const auto there = hn::FirstN(d, static_cast<size_t>(active.count - i));
-    const auto stays = hn::And(there, hn::Gt(products, hn::Zero(d)));
+    hn::Store(FourDots<W>(y, rows, active.index + i, width), D4(), dots + i);
+  }
+  for (int i = 0; i < active.count; i += kN) {
+    const V gates = hn::Max(hn::Load(d, dots + i), hn::Zero(d));
+    const V products = hn::Mul(hn::LoadU(d, active.value + i), gates);
+    const auto stays = hn::Gt(products, hn::Zero(d));
     hn::StoreU(hn::Compress(products, stays), d, passed.value + passed.count);
     hn::StoreU(hn::Compress(hn::LoadU(di, active.index + i), hn::RebindMask(di, stays)), di,
                passed.index + passed.count);
@@ -853,7 +926,7 @@ void GateDecodeSharedOf(std::span<GateRow> rows, int64_t blocks, const WeightMat
                         const WeightMatrix& decoder) {
   constexpr int64_t kTileBlocks = Neurons::kMost / kLanes;
   const int64_t row_bytes = gate.columns * static_cast<int64_t>(sizeof(typename W::T));
-  const int64_t near = std::clamp<int64_t>((32 << 10) / (row_bytes * kLanes), 1, kTileBlocks);
+  const int64_t near = std::clamp<int64_t>((64 << 10) / (row_bytes * kLanes), 1, kTileBlocks);
   const auto turns = static_cast<int64_t>(rows.size()) * ((kTileBlocks + near - 1) / near);
   Neurons passed[kMaxTokens];
   const float* values[kMaxTokens];
