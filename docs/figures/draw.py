@@ -94,8 +94,11 @@ def traffic(row):
     shape, element = shape_of(row), 4 if row["dtype"] == "f32" else 2
     neurons, grid = shape.layers * shape.neurons, shape.GRID
     pairs, row_bytes = row["density_pair"], shape.width * 4
+    # A small vocabulary has what the first layer's neurons make of each token kept.
+    known = shape.neurons if shape.vocabulary <= 512 else 0
+    computed = (neurons - known) * shape.width * element + known * (row["density_x"] * 4 + 0.125)
     parts = {
-        "encoder, lm_head": neurons * shape.width * element + shape.width * shape.vocabulary * element,
+        "encoder, lm_head": computed + shape.width * shape.vocabulary * element,
         "gate rows": neurons * row["density_x"] * shape.width * element,
         "decoder rows": neurons * row["density_p"] * shape.width * element,
         "factors": shape.factor_packed(pairs),

@@ -19,15 +19,12 @@ constexpr char kName[] = "bdh-inference";
 // For handlers to see that their generation was cancelled.
 constexpr absl::Duration kLeaveTimeout = absl::Seconds(2);
 
-// Of a state that ended, for the next one.
-constexpr int64_t kKeepBytes = int64_t{256} << 20;
-
 engine::BdhOptions EngineOptions(const Server::Options& options) {
   return {.dtype = options.weight_dtype,
           .phases = options.phases,
           .grid = options.grid,
           .threads = ThreadCount(options.threads),
-          .keep_bytes = std::min(kKeepBytes, options.max_memory_bytes / 16)};
+          .keep_bytes = std::min(engine::kDefaultKeepBytes, options.max_memory_bytes / 16)};
 }
 
 }  // namespace

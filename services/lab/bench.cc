@@ -23,9 +23,6 @@ using Json = nlohmann::ordered_json;
 using engine::BdhModel;
 using engine::DecodeState;
 
-// As bdh-inference keeps.
-constexpr int64_t kKeepBytes = int64_t{256} << 20;
-
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -74,9 +71,12 @@ Traffic TrafficOf(const BdhModel& model, const engine::Density& density, int64_t
   const double element = options.dtype == kernels::DType::kF32 ? 4 : 2;
   const auto layers = static_cast<double>(config.n_layer), width = static_cast<double>(config.n_embd);
   const double neurons = layers * static_cast<double>(config.neurons());
+  // Those whose activations the token alone decides, which are kept.
+  const double known = model.keeps_first_layer() ? static_cast<double>(config.neurons()) : 0;
   Traffic traffic;
-  traffic.shared = neurons * width * element + width * config.vocab_size * element;
-  traffic.own = neurons * (density.active + density.passed) * width * element;
+  traffic.shared = (neurons - known) * width * element + width * config.vocab_size * element;
+  traffic.own = known * (density.active * 4 + 0.125);
+  traffic.own += neurons * (density.active + density.passed) * width * element;
   const double factor = neurons * (density.pairs * 4 + 0.125) + layers * width * 4;
   if (context < options.dense_from) {
     traffic.own += static_cast<double>(context + 1) * factor;
@@ -121,7 +121,7 @@ absl::StatusOr<std::shared_ptr<const BdhModel>> MakeModel(const BenchModel& weig
                                                           const BenchOptions& options, int threads) {
   BDH_ASSIGN_OR_RETURN(const kernels::DType dtype, DTypeOf(options.dtype));
   return BdhModel::Create(weights.config, weights.Tensors(),
-                          {.dtype = dtype, .threads = threads, .keep_bytes = kKeepBytes});
+                          {.dtype = dtype, .threads = threads, .keep_bytes = engine::kDefaultKeepBytes});
 }
 
 absl::StatusOr<Bench> Start(const BenchOptions& options) {

@@ -131,12 +131,12 @@ void GateDecode(benchmark::State& bench, const Kernels* kernels, DType dtype) {
   Report(bench, (data.keys[0].count + passed) * kWidth);
 }
 
-// A pass of a prompt: y and what is written lie as in the engine, a head's and a segment's share apart.
+// A pass of a prompt: y lies as in the engine, where the heads of a token lie together.
 void GateDecodeShared(benchmark::State& bench, const Kernels* kernels, DType dtype) {
-  constexpr int64_t kYStride = 4 * kWidth, kWrittenStride = 16 * kWidth;
+  constexpr int64_t kYStride = 4 * kWidth;
   const Weights gate(dtype, Layout::kRows, kNeurons, kWidth), decoder(dtype, Layout::kRows, kNeurons, kWidth);
   const std::vector<float> y = Random(kMaxTokens * kYStride, 4);
-  std::vector<float> written(kMaxTokens * kWrittenStride);
+  std::vector<float> written(kMaxTokens * kWidth);
   std::vector<Activations> activations;
   int64_t active = 0, passed = 0;
   for (int t = 0; t < kMaxTokens; ++t) active += activations.emplace_back(t + 1).count;
@@ -145,7 +145,7 @@ void GateDecodeShared(benchmark::State& bench, const Kernels* kernels, DType dty
     for (int64_t t = 0; t < kMaxTokens; ++t) {
       rows.push_back({{activations[t].masks.data(), activations[t].values.data()},
                       y.data() + t * kYStride,
-                      written.data() + t * kWrittenStride,
+                      written.data() + t * kWidth,
                       0});
     }
     kernels->gate_decode_shared(rows, kBlocks, gate.matrix, decoder.matrix);

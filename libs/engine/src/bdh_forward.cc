@@ -23,8 +23,9 @@ struct FactorList {
   std::array<Factor, kernels::kMaxTokens> factors;
   size_t count = 0;
 
-  FactorList(const LayerState& layer, const Segment& segment, const Part& part, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) factors[count++] = layer.tail[i]->View(segment, part);
+  FactorList(const LayerState& layer, const Segment& segment, const Part& part,
+             const kernels::Kernels& kernels, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) factors[count++] = layer.tail[i]->View(segment, part, kernels);
   }
   std::span<const Factor> span() const { return {factors.data(), count}; }
 };
@@ -102,6 +103,7 @@ struct Forward::Pass {
   std::array<int16_t, kRows> span_of_row;
   int64_t span_count = 0;
   bool is_last_layer = false;
+  bool knows_active = false;  // The activations of this layer need not be computed.
 
   // Whether anything comes of what the row reads in this layer.
   bool reads(int64_t row) const { return !is_last_layer || rows[row].is_wanted; }
@@ -142,6 +144,7 @@ bool Forward::Feed(std::span<const Row> rows, Workspace& work) const {
 bool Forward::FeedLayer(Pass& pass, int layer) const {
   if (!Prepare(pass, layer)) return false;
   pass.is_last_layer = layer == geometry_.config.n_layer - 1;
+  pass.knows_active = layer == 0 && weights_.knows_first_layer();
   const auto segments = static_cast<int64_t>(geometry_.segments.size());
   // Every other layer backwards: it begins with the encoder's part that the caches still hold.
   pool_.Run(segments, [&](int64_t piece, int worker) {
@@ -203,8 +206,7 @@ void Forward::Finish(Pass& pass, int layer) const {
 // ---- what a segment reads ----
 
 float* Forward::ReadPart(const Pass& pass, int64_t row, int64_t segment) const {
-  const auto segments = static_cast<int64_t>(geometry_.segments.size());
-  return pass.work.read_parts + (row * segments + segment) * geometry_.width;
+  return pass.work.read_parts + (segment * kRows + row) * geometry_.width;
 }
 
 // Rho first, part by part, so that a part is near while all rows fold into it and read it; then the tails.
@@ -267,12 +269,21 @@ void Forward::ReadBases(const Pass& pass, int64_t index, const Part& part) const
   }
 }
 
+// The packed activations of a row.
+PackedNeurons Forward::Active(const Pass& pass, int64_t row, int64_t index) const {
+  if (pass.knows_active) return weights_.first_layer(pass.rows[row].token, index);
+  const Segment& segment = geometry_.segments[index];
+  return {pass.work.active_masks + row * geometry_.masks + segment.masks,
+          pass.work.active_values + row * geometry_.keys + segment.keys};
+}
+
 // a = relu(x E) and its key, of all rows; a few panels at a time, so that a is near until its key is made.
 void Forward::Activate(const Pass& pass, int64_t index, Workspace::Worker& worker) const {
   const Segment& segment = geometry_.segments[index];
   const Workspace& work = pass.work;
   const int64_t size = segment.blocks * kLanes;
   struct Packing {
+    PackedNeurons known;
     float *active, *keys;
     const FactorBlock* block;
   };
@@ -280,25 +291,32 @@ void Forward::Activate(const Pass& pass, int64_t index, Workspace::Worker& worke
   for (int64_t row = 0; row < pass.size(); ++row) {
     const Span& span = pass.span(row);
     const FactorBlock* block = span.layer->tail[pass.position(row) - span.state->base_position()].get();
-    packings[row] = {work.active_values + row * geometry_.keys + segment.keys, block->values(segment), block};
+    packings[row] = {Active(pass, row, index), work.active_values + row * geometry_.keys + segment.keys,
+                     block->values(segment), block};
     work.counts[row * static_cast<int64_t>(geometry_.segments.size()) + index] = {};
   }
   for (int64_t neuron = 0; neuron < size; neuron += kActivated) {
     const int64_t columns = std::min(kActivated, segment.padded() - neuron);
     const int64_t blocks = std::min(kActivated, size - neuron) / kLanes, block = neuron / kLanes;
-    kernels_.product(work.x, pass.size(), geometry_.width, weights_.encoder(index).Columns(neuron, columns),
-                     /*relu=*/true, worker.active, kActivated);
+    if (!pass.knows_active) {
+      kernels_.product(work.x, pass.size(), geometry_.width, weights_.encoder(index).Columns(neuron, columns),
+                       /*relu=*/true, worker.active, kActivated);
+    }
     for (int64_t row = 0; row < pass.size(); ++row) {
-      const float* active = worker.active + row * kActivated;
+      float* active = worker.active + row * kActivated;
       Packing& to = packings[row];
       Counts& counts = work.counts[row * static_cast<int64_t>(geometry_.segments.size()) + index];
-      const int64_t found = kernels_.pack(
-          active, blocks, work.active_masks + row * geometry_.masks + segment.masks + block, to.active);
+      const int64_t found =
+          pass.knows_active
+              ? kernels_.unpack({to.known.masks + block, to.known.values}, blocks, active)
+              : kernels_.pack(active, blocks,
+                              work.active_masks + row * geometry_.masks + segment.masks + block, to.active);
       const int64_t keys =
           kernels_.rope(active, work.turns + row * 2 * geometry_.pairs + segment.begin + neuron, blocks,
                         worker.keys + row * size + neuron, to.block->masks(segment) + block, to.keys);
       counts.active += found;
       counts.keys += keys;
+      to.known.values += found;
       to.active += found;
       to.keys += keys;
     }
@@ -312,7 +330,7 @@ void Forward::FoldUpTo(const Span& span, Cursor& cursor, int64_t position, const
   float* to = span.to->rows(segment, part, geometry_.width);
   while (cursor.position < position) {
     const int64_t end = std::min<int64_t>(position, cursor.position + kernels::kMaxTokens);
-    const FactorList factors(*span.layer, segment, part, cursor.position - first, end - first);
+    const FactorList factors(*span.layer, segment, part, kernels_, cursor.position - first, end - first);
     const float* from = cursor.base == nullptr ? nullptr : cursor.base->rows(segment, part, geometry_.width);
     kernels_.fold(from, to, geometry_.width, factors.span(), part.blocks);
     cursor = {span.to, end};
@@ -324,7 +342,7 @@ void Forward::ReadBase(const Pass& pass, int64_t index, const Part& part, const 
   const Segment& segment = geometry_.segments[index];
   const auto factor = [&](int64_t row) {
     const Span& span = pass.span(row);
-    return span.layer->tail[pass.position(row) - span.state->base_position()]->View(segment, part);
+    return span.layer->tail[pass.position(row) - span.state->base_position()]->View(segment, part, kernels_);
   };
   if (end - begin == 1) {
     kernels_.rho_read(rho, geometry_.width, factor(begin).key, part.blocks, ReadPart(pass, begin, index));
@@ -333,8 +351,7 @@ void Forward::ReadBase(const Pass& pass, int64_t index, const Part& part, const 
   std::array<Factor, kRows> keys;
   for (int64_t row = begin; row < end; ++row) keys[row - begin] = factor(row);
   kernels_.rho_read_shared(rho, geometry_.width, {keys.data(), static_cast<size_t>(end - begin)}, part.blocks,
-                           ReadPart(pass, begin, index),
-                           static_cast<int64_t>(geometry_.segments.size()) * geometry_.width);
+                           ReadPart(pass, begin, index), geometry_.width);
 }
 
 // Rows [begin, end) of one span read the tokens between `base_position` and themselves.
@@ -346,7 +363,8 @@ void Forward::ReadTail(const Pass& pass, int64_t index, const Span& span, int64_
   const int64_t before = pass.position(begin) - span.state->base_position();
   const float* keys = worker.keys + begin * size;
   for (int64_t at = first; at < before; at += kRows) {
-    const FactorList factors(*span.layer, segment, {0, segment.blocks}, at, std::min(before, at + kRows));
+    const FactorList factors(*span.layer, segment, {0, segment.blocks}, kernels_, at,
+                             std::min(before, at + kRows));
     if (end - begin == 1) {
       kernels_.tail_read(keys, factors.span(), segment.blocks, width, ReadPart(pass, begin, index));
       continue;
@@ -384,8 +402,8 @@ void Forward::JoinReads(const Pass& pass, int64_t row) const {
   for (int head = 0; head < geometry_.config.n_head; ++head) {
     float* read = pass.work.read + (row * geometry_.config.n_head + head) * width;
     const int64_t first = geometry_.first_of_head[head];
-    kernels_.sum_parts(ReadPart(pass, row, first), geometry_.first_of_head[head + 1] - first, width, width,
-                       read);
+    kernels_.sum_parts(ReadPart(pass, row, first), geometry_.first_of_head[head + 1] - first, kRows * width,
+                       width, read);
     kernels_.layer_norm(read, geometry_.config.n_embd, read);
   }
 }
@@ -401,10 +419,9 @@ void Forward::Write(const Pass& pass, int64_t index) const {
   for (int64_t row = 0; row < pass.size(); ++row) {
     if (!pass.reads(row)) continue;
     row_of[count] = row;
-    rows[count++] = {.a = {work.active_masks + row * geometry_.masks + segment.masks,
-                           work.active_values + row * geometry_.keys + segment.keys},
+    rows[count++] = {.a = Active(pass, row, index),
                      .y = work.read + (row * geometry_.config.n_head + segment.head) * width,
-                     .written = work.written_parts + (row * segments + index) * width};
+                     .written = work.written_parts + (index * kRows + row) * width};
   }
   for (size_t i = 0; i < count; ++i) std::fill_n(rows[i].written, width, 0.0f);
   const auto& gate = weights_.gate(index);
@@ -423,7 +440,7 @@ void Forward::JoinWrites(const Pass& pass, int64_t row) const {
   const auto segments = static_cast<int64_t>(geometry_.segments.size());
   const int64_t width = geometry_.width;
   float* written = pass.work.written + row * width;
-  kernels_.sum_parts(pass.work.written_parts + row * segments * width, segments, width, width, written);
+  kernels_.sum_parts(pass.work.written_parts + row * width, segments, kRows * width, width, written);
   kernels_.add_norm(pass.work.x + row * width, written, geometry_.config.n_embd);
 }
 

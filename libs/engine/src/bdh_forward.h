@@ -77,6 +77,7 @@ class Forward {
   void JoinReads(const Pass& pass, int64_t row) const;
   void Write(const Pass& pass, int64_t segment) const;
   void JoinWrites(const Pass& pass, int64_t row) const;
+  kernels::PackedNeurons Active(const Pass& pass, int64_t row, int64_t segment) const;
   void Activate(const Pass& pass, int64_t segment, Workspace::Worker& worker) const;
   void ReadBases(const Pass& pass, int64_t segment, const Part& part) const;
   void FoldUpTo(const Span& span, Cursor& cursor, int64_t position, const Segment& segment,

@@ -26,6 +26,25 @@ int64_t DefaultDenseFrom(const spec::ModelConfig& config, int64_t grid) {
   return kernels::RoundUp(3 * int64_t{config.n_embd} / 4, grid);
 }
 
+// The layers of a state become dense one after the other, so that it never holds all in both forms.
+int64_t BytesOfState(const Geometry& geometry, const Grid& grid, int64_t tokens) {
+  const int64_t layers = geometry.config.n_layer, factor = geometry.factor_bytes();
+  const int64_t always = tokens * static_cast<int64_t>(sizeof(int32_t) + sizeof(void*)) +
+                         static_cast<int64_t>(sizeof(BdhState)) + layers * 64;
+  if (tokens <= grid.dense_from) return always + layers * tokens * factor;
+  int64_t most = 0;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    most = std::max(most, (layer + 1) * geometry.rho_bytes() + (layers - layer) * grid.dense_from * factor);
+  }
+  return always + most + (layers * grid.step + 2 * kRows) * factor;
+}
+
+// All that a state takes in its life: factors first, then rho.
+int64_t LargestKept(const Geometry& geometry, const BdhOptions& complete) {
+  const int64_t factors = (complete.dense_from + kRows) * geometry.factor_bytes();
+  return std::min(complete.keep_bytes, geometry.config.n_layer * (geometry.rho_bytes() + factors));
+}
+
 absl::StatusOr<BdhOptions> Complete(const spec::ModelConfig& config, BdhOptions options) {
   if (options.grid < 1 || options.grid > kernels::kMaxTokens) {
     return absl::InvalidArgumentError(
@@ -77,7 +96,7 @@ BdhModelImpl::BdhModelImpl(const Geometry& geometry, BdhWeights weights, const B
       weights_(std::move(weights)),
       pool_(options.threads),
       forward_(geometry_, weights_, grid_, *options_.kernels, options_.phases, pool_),
-      keeper_(options.keep_bytes) {}
+      keeper_(LargestKept(geometry_, options_)) {}
 
 BdhModelImpl::~BdhModelImpl() {
   delete idle_.load();
@@ -87,17 +106,8 @@ int64_t BdhModelImpl::max_tokens() const {
   return options_.phases == kernels::PhaseMode::kReference ? kMaxTokensReference : kMaxTokensPrecise;
 }
 
-// The layers of a state become dense one after the other, so that it never holds all in both forms.
 int64_t BdhModelImpl::StateBytes(int64_t tokens) const {
-  const int64_t layers = geometry_.config.n_layer, factor = geometry_.factor_bytes();
-  const int64_t always = tokens * static_cast<int64_t>(sizeof(int32_t) + sizeof(void*)) +
-                         static_cast<int64_t>(sizeof(BdhState)) + layers * 64;
-  if (tokens <= grid_.dense_from) return always + layers * tokens * factor;
-  int64_t most = 0;
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    most = std::max(most, (layer + 1) * geometry_.rho_bytes() + (layers - layer) * grid_.dense_from * factor);
-  }
-  return always + most + (layers * grid_.step + 2 * kRows) * factor;
+  return BytesOfState(geometry_, grid_, tokens);
 }
 
 BdhState& BdhModelImpl::Own(DecodeState& state) const {
@@ -252,8 +262,9 @@ absl::StatusOr<std::shared_ptr<const BdhModel>> BdhModel::Create(const spec::Mod
 
 int64_t BdhModel::WeightBytesFor(const spec::ModelConfig& config, const BdhOptions& options) {
   const Geometry geometry(config);
+  const auto complete = Complete(config, options);
   return BdhWeights::Bytes(geometry, options.dtype) + Workspace::Bytes(geometry, options.threads) +
-         options.keep_bytes;
+         (complete.ok() ? LargestKept(geometry, *complete) : 0);
 }
 
 }  // namespace bdh::engine

@@ -26,6 +26,7 @@ class BdhModelImpl final : public BdhModel {
   int64_t weight_bytes() const override { return WeightBytesFor(config(), options_); }
   const std::string& fingerprint() const override { return weights_.fingerprint(); }
   int64_t max_tokens() const override;
+  bool keeps_first_layer() const override { return geometry_.keeps_first_layer(); }
   int64_t StateBytes(int64_t tokens) const override;
 
   absl::StatusOr<std::unique_ptr<DecodeState>> NewState() const override;

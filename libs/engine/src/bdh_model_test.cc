@@ -247,4 +247,66 @@ TEST(BdhModelCreate, AConfigThatNoModelCanHaveIsRefused) {
 }
 
 }  // namespace
+// The same model with a vocabulary too large for a kept first layer: more rows of embed, more columns of
+// lm_head.
+Weights WithVocabulary(Weights& narrow, spec::ModelConfig& config, int32_t vocabulary) {
+  const int64_t width = config.n_embd, before = config.vocab_size;
+  config.vocab_size = vocabulary;
+  Weights wide(config);
+  for (const char* same : {"encoder", "encoder_v", "decoder"}) wide.values(same) = narrow.values(same);
+  std::copy_n(narrow.values("embed.weight").begin(), before * width, wide.values("embed.weight").begin());
+  for (int64_t row = 0; row < width; ++row) {
+    std::copy_n(narrow.values("lm_head").begin() + row * before, before,
+                wide.values("lm_head").begin() + row * vocabulary);
+  }
+  return wide;
+}
+
+TEST(BdhWorkSparedTest, AFirstLayerThatIsKeptGivesTheBitsOfOneThatIsComputed) {
+  spec::ModelConfig config = kSmallConfig;
+  Weights narrow(config);
+  const Weights wide = WithVocabulary(narrow, config, 600);
+  const auto keeps = *narrow.Create();
+  const auto computes = *BdhModel::Create(config, wide.Named());
+  ASSERT_TRUE(keeps->keeps_first_layer());
+  ASSERT_FALSE(computes->keeps_first_layer());
+  const auto a = *keeps->NewState(), b = *computes->NewState();
+  std::vector<int32_t> tokens(75);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<int32_t>(i * 7 % kSmallConfig.vocab_size);
+  std::vector<float> kept(kSmallConfig.vocab_size), computed(600);
+  BDH_ASSERT_OK(keeps->Prefill(*a, tokens, kept, {}));
+  BDH_ASSERT_OK(computes->Prefill(*b, tokens, computed, {}));
+  EXPECT_TRUE(std::equal(kept.begin(), kept.end(), computed.begin()));
+  for (const int32_t token : {3, 3, 21}) {
+    BDH_ASSERT_OK(keeps->StepOne(*a, token, kept));
+    BDH_ASSERT_OK(computes->StepOne(*b, token, computed));
+    EXPECT_TRUE(std::equal(kept.begin(), kept.end(), computed.begin())) << token;
+  }
+}
+
+// What nobody reads is not computed in the last layer; what comes later does not notice.
+TEST(BdhWorkSparedTest, StepsWithoutLogitsLeaveTheStateOfStepsWithThem) {
+  const Weights weights;
+  const auto model = *weights.Create();
+  const auto all = *model->NewState(), some = *model->NewState(), other = *model->NewState();
+  std::vector<float> wanted(model->vocab_size()), given(model->vocab_size()), unread(model->vocab_size());
+  for (int32_t i = 0; i < 70; ++i) {
+    const int32_t token = i * 5 % kSmallConfig.vocab_size;
+    BDH_ASSERT_OK(model->StepOne(*all, token, wanted));
+    const bool reads = i % 3 == 0;
+    BDH_ASSERT_OK(model->Step(std::vector<DecodeModel::StepInput>{
+        {other.get(), token, unread},
+        {some.get(), token, reads ? std::span<float>(given) : std::span<float>()}}));
+    if (reads) {
+      EXPECT_EQ(given, wanted) << i;
+    }
+  }
+  const Density once = model->DensityOf(*all), rarely = model->DensityOf(*some);
+  EXPECT_EQ(rarely.active, once.active);
+  EXPECT_EQ(rarely.pairs, once.pairs);
+  EXPECT_GT(rarely.passed, 0);
+  EXPECT_LT(rarely.passed, once.active);
+}
+
 }  // namespace bdh::engine

@@ -1,25 +1,10 @@
 #include "bdh_state.h"
 
-#include <bit>
-#include <cstring>
-
 #include "absl/strings/str_format.h"
 #include "bdh_model_impl.h"
 #include "bdh_snapshot.h"
 
 namespace bdh::engine {
-
-kernels::Factor FactorBlock::View(const Segment& segment, const Part& part) const {
-  const uint16_t* mask = masks(segment);
-  const uint16_t* const first = mask + part.first;
-  const float* value = values(segment);
-  for (; mask < first; mask += 4) {
-    uint64_t four;
-    std::memcpy(&four, mask, sizeof(four));
-    value += std::popcount(four);
-  }
-  return {{first, value}, x()};
-}
 
 BdhState::BdhState(const BdhModelImpl& model, const Geometry& geometry, const Grid& grid)
     : model_(model), geometry_(geometry), grid_(grid), layers_(geometry.config.n_layer) {}

@@ -42,7 +42,10 @@ class FactorBlock : public Counted {
   }
   float* x() const { return buffer_.floats() + keys_; }
   kernels::Factor View(const Segment& segment) const { return {{masks(segment), values(segment)}, x()}; }
-  kernels::Factor View(const Segment& segment, const Part& part) const;
+  kernels::Factor View(const Segment& segment, const Part& part, const kernels::Kernels& kernels) const {
+    const uint16_t* const first = masks(segment);
+    return {{first + part.first, values(segment) + kernels.count(first, part.first)}, x()};
+  }
 
  private:
   BufferKeeper& keeper_;

@@ -92,6 +92,12 @@ class Arena {
   char* next_;
 };
 
+// Masks, and values as if every neuron fired: pages that are not written take no memory.
+int64_t FirstLayerBytes(const Geometry& geometry) {
+  if (!geometry.keeps_first_layer()) return 0;
+  return geometry.config.vocab_size * (geometry.masks * 2 + geometry.keys * 4);
+}
+
 }  // namespace
 
 absl::StatusOr<Tensors> CheckTensors(const spec::ModelConfig& config, std::span<const NamedTensor> given) {
@@ -135,7 +141,7 @@ int64_t BdhWeights::Bytes(const Geometry& geometry, DType dtype) {
     return kernels::RoundUp(kernels::PackedBytes(dtype, layout, rows, columns), 64);
   };
   int64_t bytes = (config.vocab_size * geometry.width + geometry.pairs) * 4 +
-                  packed(Layout::kPanels, config.n_embd, config.vocab_size);
+                  packed(Layout::kPanels, config.n_embd, config.vocab_size) + FirstLayerBytes(geometry);
   for (const Segment& segment : geometry.segments) {
     bytes += packed(Layout::kPanels, config.n_embd, segment.neurons) +
              2 * packed(Layout::kRows, segment.neurons, config.n_embd);
@@ -143,13 +149,35 @@ int64_t BdhWeights::Bytes(const Geometry& geometry, DType dtype) {
   return bytes;
 }
 
+void BdhWeights::KeepFirstLayer(const Geometry& geometry, const kernels::Kernels& kernels) {
+  const int64_t tokens = geometry.config.vocab_size;
+  const auto segments = static_cast<int64_t>(geometry.segments.size());
+  first_layer_.resize(tokens * segments);
+  auto* masks = static_cast<uint16_t*>(first_memory_.data());
+  float* values = first_memory_.floats() + kernels::RoundUp(tokens * geometry.masks, 32) / 2;
+  std::vector<float> active(kRows * kSegmentNeurons);
+  for (int64_t index = 0; index < segments; ++index) {
+    const int64_t blocks = geometry.segments[index].blocks, stride = geometry.segments[index].padded();
+    for (int64_t first = 0; first < tokens; first += kRows) {
+      const int64_t rows = std::min(kRows, tokens - first);
+      kernels.product(embedding(first), rows, width_, encoder_[index], /*relu=*/true, active.data(), stride);
+      for (int64_t row = 0; row < rows; ++row) {
+        first_layer_[(first + row) * segments + index] = {masks, values};
+        values += kernels.pack(active.data() + row * stride, blocks, masks, values);
+        masks += kernels::RoundUp(blocks, 32);
+      }
+    }
+  }
+}
+
 absl::StatusOr<BdhWeights> BdhWeights::Pack(const Geometry& geometry, const Tensors& tensors, DType dtype,
                                             const kernels::Kernels& kernels) {
   const spec::ModelConfig& config = geometry.config;
   BdhWeights weights;
   weights.width_ = geometry.width;
-  weights.memory_ = Buffer(Bytes(geometry, dtype));
-  if (weights.memory_.data() == nullptr) {
+  weights.memory_ = Buffer(Bytes(geometry, dtype) - FirstLayerBytes(geometry));
+  weights.first_memory_ = Buffer(FirstLayerBytes(geometry));
+  if (weights.memory_.data() == nullptr || (geometry.keeps_first_layer() && !weights.first_memory_.data())) {
     return absl::ResourceExhaustedError(
         absl::StrFormat("no memory for weights of %s", FormatBytes(Bytes(geometry, dtype))));
   }
@@ -186,6 +214,7 @@ absl::StatusOr<BdhWeights> BdhWeights::Pack(const Geometry& geometry, const Tens
   }
   weights.lm_head_ = pack(tensors.at("lm_head")->values.data(), width, config.vocab_size, config.vocab_size,
                           1, Layout::kPanels);
+  if (geometry.keeps_first_layer()) weights.KeepFirstLayer(geometry, kernels);
   weights.fingerprint_ = Fingerprint(config, tensors, frequencies);
   return weights;
 }

@@ -34,15 +34,24 @@ class BdhWeights {
   const kernels::WeightMatrix& gate(int64_t segment) const { return gate_[segment]; }
   const kernels::WeightMatrix& decoder(int64_t segment) const { return decoder_[segment]; }
   const kernels::WeightMatrix& lm_head() const { return lm_head_; }
+  // What the first layer's neurons make of a token does not depend on the tokens before it: with a small
+  // vocabulary it is computed once.
+  bool knows_first_layer() const { return !first_layer_.empty(); }
+  kernels::PackedNeurons first_layer(int64_t token, int64_t segment) const {
+    return first_layer_[token * static_cast<int64_t>(encoder_.size()) + segment];
+  }
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:
-  Buffer memory_;
+  void KeepFirstLayer(const Geometry& geometry, const kernels::Kernels& kernels);
+
+  Buffer memory_, first_memory_;
   int64_t width_ = 0;
   const float* embedding_ = nullptr;
   const float* frequencies_ = nullptr;
   std::vector<kernels::WeightMatrix> encoder_, gate_, decoder_;
   kernels::WeightMatrix lm_head_;
+  std::vector<kernels::PackedNeurons> first_layer_;  // Of each token its segments.
   std::string fingerprint_;
 };
 

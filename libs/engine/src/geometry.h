@@ -14,6 +14,9 @@
 namespace bdh::engine {
 
 inline constexpr int64_t kSegmentNeurons = 2048;
+// Vocabularies up to this size have what the first layer's neurons make of every token kept: bytes and a few
+// more.
+inline constexpr int64_t kFirstLayerTokens = 512;
 // Tokens that share one pass over the weights.
 inline constexpr int64_t kRows = kernels::kMaxTokens;
 
@@ -53,6 +56,7 @@ struct Geometry {
     vocabulary = kernels::RoundUp(config.vocab_size, kernels::kPanel);
   }
 
+  bool keeps_first_layer() const { return config.vocab_size <= kFirstLayerTokens; }
   int64_t rho_bytes() const { return rows * width * 4; }  // Of one layer.
   // Of one token in one layer: values, x, masks.
   int64_t factor_bytes() const { return (keys + width) * 4 + masks * 2; }

@@ -156,8 +156,9 @@ TEST_P(KernelsTest, PackingAgreesAndUnpackingUndoesIt) {
     EXPECT_EQ(packed.masks, twin.masks);
     EXPECT_EQ(0, std::memcmp(packed.values.data(), twin.values.data(), packed.count * sizeof(float)));
     std::vector<float> dense(a.size(), -1.0f);
-    kernels_.unpack(packed.view(), blocks, dense.data());
+    EXPECT_EQ(kernels_.unpack(packed.view(), blocks, dense.data()), twin.count);
     EXPECT_TRUE(SameBits(dense, a));
+    EXPECT_EQ(kernels_.count(packed.masks.data(), blocks), twin.count);
 
     const Key key(kernels_, blocks, 3), key_twin(twin_, blocks, 3);
     ASSERT_EQ(key.count, key_twin.count);

@@ -180,9 +180,16 @@ struct Loops {
     }
   }
 
-  static void Unpack(PackedNeurons packed, int64_t blocks, float* dense) {
+  static int64_t Unpack(PackedNeurons packed, int64_t blocks, float* dense) {
     std::fill_n(dense, blocks * kLanes, 0.0f);
     ForEach(packed, blocks, [&](int64_t neuron, float value) { dense[neuron] = value; });
+    return Count(packed.masks, blocks);
+  }
+
+  static int64_t Count(const uint16_t* masks, int64_t blocks) {
+    int64_t count = 0;
+    for (int64_t block = 0; block < blocks; ++block) count += std::popcount(masks[block]);
+    return count;
   }
 
   static float PackedDot(const float* dense, PackedNeurons packed, int64_t blocks) {
@@ -260,6 +267,7 @@ struct Loops {
       .scores = Scores,
       .weighted_rows = WeightedRows,
       .unpack = Unpack,
+      .count = Count,
       .gate_decode = GateDecode,
       .gate_decode_shared = GateDecodeShared,
   };

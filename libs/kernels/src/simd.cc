@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "bdh/kernels/kernels.h"
 #include "phase_polynomials.h"
@@ -280,9 +281,13 @@ void Phases(PhaseMode mode, int64_t position, const float* frequencies, int64_t 
 
 template <class M>
 HWY_INLINE uint32_t Bits(M mask) {
+#if HWY_TARGET <= HWY_AVX3
+  return _cvtmask16_u32(mask.raw);
+#else
   uint8_t bytes[8] = {};
   hn::StoreMaskBits(D(), mask, bytes);
   return bytes[0] | uint32_t{bytes[1]} << 8;
+#endif
 }
 
 // Appends the lanes of `v` that `mask` has; writes a whole vector, which the slack has room for.
@@ -346,12 +351,24 @@ HWY_INLINE void UnpackBlock(uint32_t mask, const float* values, float* dense) {
 #endif
 }
 
-void Unpack(PackedNeurons packed, int64_t blocks, float* dense) {
+int64_t Unpack(PackedNeurons packed, int64_t blocks, float* dense) {
   const float* values = packed.values;
   for (int64_t block = 0; block < blocks; ++block) {
     UnpackBlock(packed.masks[block], values, dense + block * kLanes);
     values += std::popcount(packed.masks[block]);
   }
+  return values - packed.values;
+}
+
+int64_t Count(const uint16_t* masks, int64_t blocks) {
+  int64_t count = 0, block = 0;
+  for (; block + 4 <= blocks; block += 4) {
+    uint64_t four;
+    std::memcpy(&four, masks + block, sizeof(four));
+    count += std::popcount(four);
+  }
+  for (; block < blocks; ++block) count += std::popcount(masks[block]);
+  return count;
 }
 
 // ---- rho ----
@@ -439,6 +456,7 @@ struct KeyBlock {
         const uint32_t mask = masks[t][block];
         UnpackBlock(mask, values[t], keys[t]);
         values[t] += std::popcount(mask);
+        __builtin_prefetch(values[t] + 4 * kLanes);
         pairs_of_tokens |= PairBits(mask) << 8 * (t - first);
       }
       const uint64_t tokens_of_pairs = Transpose(pairs_of_tokens);
@@ -982,6 +1000,7 @@ const Kernels* Table() {
       .scores = Scores,
       .weighted_rows = WeightedRows,
       .unpack = Unpack,
+      .count = Count,
       .gate_decode = GateDecode,
       .gate_decode_shared = GateDecodeShared,
   };

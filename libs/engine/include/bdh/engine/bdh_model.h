@@ -29,13 +29,17 @@ struct NamedTensor {
   std::span<const float> values;
 };
 
+// What a server keeps if it has the memory: enough for a state of the default shape.
+inline constexpr int64_t kDefaultKeepBytes = int64_t{400} << 20;
+
 struct BdhOptions {
   kernels::DType dtype = kernels::DType::kF32;  // Weights are rounded to it once; states are always fp32.
   kernels::PhaseMode phases = kernels::PhaseMode::kReference;
   int grid = 32;           // Tokens between two lines, up to 64.
   int64_t dense_from = 0;  // The first position that reads rho, a multiple of grid. 0: what costs least.
   int threads = 1;         // That work on one call together.
-  // Memory of states that are gone which is kept for the next ones: the system need not clear it again.
+  // Memory of states that are gone which is kept for the next ones, though never more than one takes in its
+  // life: the system need not clear it again.
   int64_t keep_bytes = 0;
   const kernels::Kernels* kernels = nullptr;  // Null: the fastest.
 };
@@ -98,6 +102,9 @@ class BdhModel : public DecodeModel {
   virtual absl::StatusOr<std::string> SnapshotAs(const DecodeState& state, StateForm form) const = 0;
 
   // Since `state` was made; a fork begins with its origin's.
+  // Whether what the first layer's neurons make of each token is kept, as it is for vocabularies of bytes:
+  // then that layer's encoder need not be read.
+  virtual bool keeps_first_layer() const = 0;
   virtual Density DensityOf(const DecodeState& state) const = 0;
 };
 

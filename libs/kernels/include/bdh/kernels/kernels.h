@@ -102,8 +102,11 @@ struct Kernels {
   void (*weighted_rows)(const float* weights, int64_t count, const float* x, int64_t x_stride, int64_t width,
                         float* y);
 
-  // dense = the vector that `packed` stands for.
-  void (*unpack)(PackedNeurons packed, int64_t blocks, float* dense);
+  // dense = the vector that `packed` stands for. Returns how many values it has.
+  int64_t (*unpack)(PackedNeurons packed, int64_t blocks, float* dense);
+
+  // How many values `blocks` masks stand for.
+  int64_t (*count)(const uint16_t* masks, int64_t blocks);
 
   // For every neuron n of `a` in ascending order: p = a_n relu(y . gate[n]); where p > 0, written += p
   // decoder[n]. Returns how many those are.
