@@ -6,7 +6,7 @@ Usage: sweep_tokenizers.py OUTPUT_FOLDER [SEED [SHAPES [TEXTS]]]     (needs: pip
 Then: BDH_TOKENIZER_VECTORS=OUTPUT_FOLDER build/libs/tokenizer/tokenizer_files_test --gtest_filter='*Outside*'
 
 Each shape is a folder as those of tests/golden/tokenizers (tokenizer.json.gz, ids.bin.gz), with a texts.jsonl.gz of its
-own. The first shapes are those that models have, each with ten times as many texts; the others are put together by chance
+own, and decode.bin.gz with ids by chance. The first shapes are those that models have, each with ten times as many texts; the others are put together by chance
 from every part that we read.
 """
 import base64
@@ -14,6 +14,7 @@ import gzip
 import json
 import os
 import random
+import struct
 import sys
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -270,6 +271,22 @@ def write(out, name, tokenizer, lines):
     base.write_gz(out + "/" + name + "/tokenizer.json.gz", json_text.encode())
     base.write_gz(out + "/" + name + "/texts.jsonl.gz", "".join(json.dumps(t) + "\n" for t in lines).encode())
     base.write_gz(out + "/" + name + "/ids.bin.gz", blob)
+    base.write_gz(out + "/" + name + "/decode.bin.gz", decodings(tokenizer, random.Random(name), len(lines) // 2))
+
+
+def decodings(tokenizer, rng, count):
+    """Ids by chance, which no text has, and the texts that are made of them: u16 count, ids, u32 length, UTF-8."""
+    known = sorted(tokenizer.get_vocab(with_added_tokens=True).values())
+    falls_back = "ByteFallback" in json.dumps(json.loads(tokenizer.to_str())["decoder"])
+    blob = bytearray()
+    for _ in range(count):
+        ids = [rng.choice(known) for _ in range(rng.randint(1, 12))]
+        decoded = tokenizer.decode(ids)
+        if falls_back and "\ufffd" in decoded:  # Theirs gives up a whole run of bytes, ours what is broken.
+            continue
+        blob += struct.pack("<H%dH" % len(ids), len(ids), *ids)
+        blob += struct.pack("<I", len(decoded.encode())) + decoded.encode()
+    return bytes(blob)
 
 
 def main():

@@ -45,28 +45,43 @@ struct GoldenRow {
   std::string decoded;
 };
 
+// What is in a file of counts, ids and texts.
+class GoldenReader {
+ public:
+  explicit GoldenReader(std::string bytes) : bytes_(std::move(bytes)) {}
+  bool done() const { return at_ >= bytes_.size(); }
+  std::vector<int32_t> Ids() {
+    std::vector<int32_t> ids(Take<uint16_t>());
+    for (int32_t& id : ids) id = Take<uint16_t>();
+    return ids;
+  }
+  std::string Text() {
+    const auto size = Take<uint32_t>();
+    at_ += size;
+    return bytes_.substr(at_ - size, size);
+  }
+
+ private:
+  template <class T>
+  T Take() {
+    T value;
+    std::memcpy(&value, bytes_.data() + at_, sizeof value);
+    at_ += sizeof value;
+    return value;
+  }
+
+  const std::string bytes_;
+  size_t at_ = 0;
+};
+
 inline std::vector<GoldenRow> GoldenRows(const std::string& kind, const std::string& folder = kGoldenFolder) {
-  const std::string bytes = ReadGolden(kind + "/ids.bin", folder);
+  GoldenReader reader(ReadGolden(kind + "/ids.bin", folder));
   std::vector<GoldenRow> rows;
-  size_t at = 0;
-  const auto take = [&](auto& value) {
-    std::memcpy(&value, bytes.data() + at, sizeof value);
-    at += sizeof value;
-  };
-  while (at < bytes.size()) {
+  while (!reader.done()) {
     GoldenRow& row = rows.emplace_back();
-    for (std::vector<int32_t>* ids : {&row.ids, &row.with_specials}) {
-      uint16_t count = 0, id = 0;
-      take(count);
-      for (; count > 0; --count) {
-        take(id);
-        ids->push_back(id);
-      }
-    }
-    uint32_t size = 0;
-    take(size);
-    row.decoded = bytes.substr(at, size);
-    at += size;
+    row.ids = reader.Ids();
+    row.with_specials = reader.Ids();
+    row.decoded = reader.Text();
   }
   return rows;
 }

@@ -44,6 +44,16 @@ TEST_P(ParityOfKind, IdsAndTextsAreTheSame) {
             0);
 }
 
+// Ids that no text has.
+void CompareDecoding(const std::shared_ptr<const Tokenizer>& tokenizer, const std::string& shape,
+                     const std::string& folder) {
+  GoldenReader reader(ReadGolden(shape + "/decode.bin", folder));
+  while (!reader.done()) {
+    const std::vector<int32_t> ids = reader.Ids();
+    ASSERT_EQ(Streamed(tokenizer, ids), reader.Text()) << nlohmann::json(ids).dump();
+  }
+}
+
 // A folder with a folder for each tokenizer, which has texts of its own.
 void CompareShapes(const std::string& folder) {
   int shapes = 0;
@@ -59,6 +69,7 @@ void CompareShapes(const std::string& folder) {
                                [&](const std::vector<int32_t>& ids) { return Streamed(tokenizer, ids); }),
               0)
         << "of " << texts.size() << " texts";
+    if (std::filesystem::exists(entry.path() / "decode.bin.gz")) CompareDecoding(tokenizer, shape, folder);
     ++shapes;
   }
   EXPECT_GT(shapes, 0);
