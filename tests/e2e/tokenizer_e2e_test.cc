@@ -86,5 +86,25 @@ TEST_F(TokenizerE2E, GoesWithTheModelFromTrainingToAnotherMesh) {
   EXPECT_EQ(Generate(other), said);
 }
 
+TEST_F(TokenizerE2E, TheBenchmarkOfDataPrintsAllItsFigures) {
+  const MeshDriver mesh(Path("bench"));
+  ASSERT_EQ(mesh.Up().exit_code, 0);
+  const Json figures =
+      mesh.OkJson({"bench", "data", "--megabytes", "1", "--vocab-size", "600", "--train-vocab-size", "400",
+                   "--rounds", "2", "--seconds", "0.2", "--python", Path("no-python")});
+  EXPECT_THAT(figures.value("hugging_face", ""), HasSubstr("not measured: run"));
+  for (const char* figure :
+       {"train_seconds", "encode_megabytes_per_second", "threads_encode_megabytes_per_second",
+        "processes_encode_megabytes_per_second", "threads_ratio_to_processes", "shards_megabytes_per_second",
+        "shards_ratio_to_threads", "stream_tokens_per_second_1_client",
+        "stream_tokens_per_second_2_clients"}) {
+    EXPECT_GT(figures.value(figure, 0.0), 0) << figure;
+  }
+  EXPECT_GE(figures.value("waiting_share_at_1m_tokens_per_second", -1.0), 0);
+  EXPECT_LT(figures.value("text_ascii_share", 1.0), 0.7);
+  // Nothing of it stays.
+  EXPECT_EQ(mesh.OkJson({"data", "ls"}).dump().find("bdhctl-bench"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace bdh::e2e
