@@ -65,8 +65,8 @@ constexpr Script kScripts[] = {
 // "@" stands for a word, "!" for a number.
 constexpr const char* kCode[] = {
     "for (size_t i = 0; i < @.size(); ++i) {\n  @[i] += ! * @;\n}\n",
-    "def @(self, @, @=None):\n    if @ is not None and @ > !:\n        return self.@(@)\n    raise "
-    "ValueError(f\"@ {@}\")\n\n",
+    ("def @(self, @, @=None):\n    if @ is not None and @ > !:\n        return self.@(@)\n"
+     "    raise ValueError(f\"@ {@}\")\n\n"),
     "#include \"@/@.h\"\n\nnamespace @ {\n\tconst auto @ = @::@(0x!, \"@\");  // @ @ @\n}\n",
     "{\"@\": !, \"@\": [!, !, null], \"@\": {\"id\": \"@-!\", \"ok\": true}}\n",
     "SELECT @, COUNT(*) FROM @ WHERE @ >= ! AND name LIKE '%@%' ORDER BY @;\r\n",
