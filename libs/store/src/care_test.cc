@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <thread>
 
 #include "bdh/store/store.h"
@@ -606,6 +607,9 @@ TEST_F(CareTest, WhatDoesNotShrinkIsKeptAsItIs) {
 }
 
 TEST_F(CareTest, TheScrubFindsDamageThatNobodyRead) {
+  Store::Options alone = SomeOptions();
+  alone.helper_threads = -1;  // So that chunks stand in the order in which they came.
+  Open(alone);
   BDH_ASSERT_OK(Put(*store_, SomeContent(kA, 1)).status());
   store_.reset();
   for (const auto& entry : fs::directory_iterator(folder_.path() + "/store/packs")) {
@@ -640,13 +644,76 @@ TEST_F(CareTest, TheScrubFindsDamageThatNobodyRead) {
   EXPECT_EQ(store_->stats().damaged_chunks, 0);
 }
 
+// A copy of a folder of the first format, and what is in it.
+std::vector<Content> CopyGoldenFolder(const std::string& path) {
+  fs::copy(BDH_SOURCE_DIR "/tests/golden/store_format_1", path, fs::copy_options::recursive);
+  return {SomeContent(CheckpointName("gold", 0), 0, 30'000),
+          SomeContent(CheckpointName("gold", 1), 1, 30'000),
+          SomeContent(CheckpointName("gold", 2), 10, 20'000)};
+}
+
+void FlipTheMiddle(const std::string& folder, const std::string& extension) {
+  fs::path largest;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() != extension) continue;
+    if (largest.empty() || entry.file_size() > fs::file_size(largest)) largest = entry.path();
+  }
+  ASSERT_FALSE(largest.empty()) << "there is no " << extension;
+  const auto at = static_cast<std::streamoff>(fs::file_size(largest) / 2);
+  std::fstream file(largest, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(at);
+  const int was = file.get();
+  file.seekp(at);
+  file.put(static_cast<char>(was ^ 1));
+}
+
+TEST(FormatTest, DamageInAnOldBlobFileAndInAPackBesideItAreBothNamed) {
+  const TempDirectory folder;
+  const std::string path = folder.path() + "/store";
+  const std::vector<Content> golden = CopyGoldenFolder(path);
+  const Store::Options options{.folder = path, .chunk_bytes = 16384, .min_free_bytes = 0};
+  FlipTheMiddle(path + "/db", ".blob");
+  std::string in_blob;
+  {
+    BDH_ASSERT_OK_AND_ASSIGN(const auto store, Store::Open(options));
+    store->Reclaim();  // All but the damaged chunk goes into packs.
+    EXPECT_GT(store->stats().live_bytes, 40'000);
+    BDH_ASSERT_OK_AND_ASSIGN(const VerifyResult found, store->Verify({}));
+    ASSERT_EQ(found.damage.size(), 1u);
+    in_blob = found.damage[0].digest;
+  }
+  FlipTheMiddle(path + "/packs", ".pack");
+  BDH_ASSERT_OK_AND_ASSIGN(const auto store, Store::Open(options));
+  BDH_ASSERT_OK_AND_ASSIGN(const VerifyResult found, store->Verify({}));
+  ASSERT_EQ(found.damage.size(), 2u);
+  EXPECT_NE(found.damage[0].digest, found.damage[1].digest);
+  EXPECT_TRUE(found.damage[0].digest == in_blob || found.damage[1].digest == in_blob);
+  std::set<std::string> touched;
+  for (const Damage& damage : found.damage) {
+    EXPECT_FALSE(damage.places.empty());
+    for (const Place& place : damage.places) touched.insert(place.object);
+  }
+  for (const Content& content : golden) {
+    const auto got = Get(*store, content.checkpoint.name);
+    EXPECT_EQ(got.ok(), touched.count(content.checkpoint.name) == 0) << got.status();
+    EXPECT_TRUE(got.ok() || absl::IsDataLoss(got.status())) << got.status();
+  }
+  // The same bytes again heal both.
+  for (size_t i = 0; i < golden.size(); ++i) {
+    Content again = golden[i];
+    again.checkpoint.name = CheckpointName("again", static_cast<int64_t>(i));
+    BDH_ASSERT_OK(Put(*store, again));
+  }
+  BDH_ASSERT_OK_AND_ASSIGN(const VerifyResult healed, store->Verify({}));
+  EXPECT_EQ(healed.damaged_chunks, 0);
+  for (const Content& content : golden)
+    EXPECT_TRUE(Get(*store, content.checkpoint.name)->bytes == content.bytes);
+}
+
 TEST(FormatTest, AFolderOfTheFirstFormatOpensAndReads) {
   const TempDirectory folder;
   const std::string path = folder.path() + "/store";
-  fs::copy(BDH_SOURCE_DIR "/tests/golden/store_format_1", path, fs::copy_options::recursive);
-  const std::vector<Content> golden = {SomeContent(CheckpointName("gold", 0), 0, 30'000),
-                                       SomeContent(CheckpointName("gold", 1), 1, 30'000),
-                                       SomeContent(CheckpointName("gold", 2), 10, 20'000)};
+  const std::vector<Content> golden = CopyGoldenFolder(path);
   const Store::Options options{.folder = path, .chunk_bytes = 16384, .min_free_bytes = 0};
   for (int opened = 0; opened < 3; ++opened) {
     BDH_ASSERT_OK_AND_ASSIGN(const auto store, Store::Open(options));

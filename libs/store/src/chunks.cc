@@ -1,6 +1,7 @@
 #include "chunks.h"
 
 #include "absl/strings/str_format.h"
+#include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "draft.h"
@@ -161,7 +162,10 @@ absl::Status Chunks::Walk(const rocksdb::Snapshot* snapshot, std::string_view af
     if (key.size() != Digest::kBytes) continue;
     if (!visit(Digest::FromBytes(key), static_cast<int64_t>(chunks->value().size()))) break;
   }
-  return database_.ToStatus(chunks->status(), "walk the chunks");
+  const absl::Status status = database_.ToStatus(chunks->status(), "walk the chunks");
+  if (!absl::IsDataLoss(status)) return status;
+  BDH_LOG(WARNING) << "chunks of the first format behind a damaged one are not walked: " << status.message();
+  return absl::OkStatus();
 }
 
 bool Chunks::HasOldChunks() const {

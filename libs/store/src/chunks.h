@@ -70,7 +70,8 @@ class Chunks {
                     std::string& out) const;
 
   // All chunks greater than `after` in the order of their digests (those still in table `chunks` last);
-  // `visit` returns false to stop.
+  // `visit` returns false to stop. In table `chunks` a value that is damaged ends the walk: RocksDB does not
+  // say which it was. Manifests know.
   using Visit = std::function<bool(const Digest& digest, int64_t size)>;
   absl::Status Walk(const rocksdb::Snapshot* snapshot, std::string_view after, const Visit& visit) const;
   using VisitEntry = std::function<bool(const Digest& digest, const v1::StoredChunk& where)>;

@@ -5,6 +5,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "bdh/base/status_macros.h"
@@ -98,7 +99,10 @@ class Integrity::Run {
       return status.ok();
     };
     const Snapshot snapshot(integrity_.database_);
-    BDH_RETURN_IF_ERROR(integrity_.chunks_.Walk(snapshot.get(), "", visit));
+    BDH_RETURN_IF_ERROR(integrity_.chunks_.WalkIndex(snapshot.get(), "",
+                                                     [&](const Digest& digest, const v1::StoredChunk& where) {
+                                                       return visit(digest, where.size_bytes());
+                                                     }));
     BDH_RETURN_IF_ERROR(status);
     return Finish();
   }
@@ -113,7 +117,8 @@ class Integrity::Run {
   }
 
  private:
-  // Whether every chunk that is referenced is there at all. What is there is read later.
+  // Whether every chunk that is referenced is there at all. What is in packs is read later; the others, of
+  // the first format, are read here, as they cannot be walked past a damaged one.
   absl::Status Manifests() {
     const Snapshot snapshot(integrity_.database_);
     const auto manifests = integrity_.database_.NewIterator(Table::kManifests, snapshot.get());
@@ -125,8 +130,9 @@ class Integrity::Run {
         continue;
       }
       for (const auto& [digest, size] : DistinctChunks(*manifest)) {
-        BDH_ASSIGN_OR_RETURN(const auto there, integrity_.chunks_.SizeOf(digest, snapshot.get()));
-        if (!there.has_value()) BDH_RETURN_IF_ERROR(One(digest, size));
+        BDH_ASSIGN_OR_RETURN(const auto in_pack, integrity_.chunks_.Find(digest, snapshot.get()));
+        if (in_pack.has_value() || !outside_packs_.insert(digest).second) continue;
+        BDH_RETURN_IF_ERROR(One(digest, size));
       }
       const auto name = integrity_.database_.Get(Table::kOrder, IdKey(id), snapshot.get());
       if (!name.ok()) continue;  // A blob, or deleted.
@@ -195,6 +201,7 @@ class Integrity::Run {
   VerifyProgress progress_;
   VerifyResult result_;
   int64_t told_ = 0;
+  absl::flat_hash_set<Digest> outside_packs_;  // Missing, or of the first format; looked at already.
   Sha256 sha_;
   std::string buffer_;
 };

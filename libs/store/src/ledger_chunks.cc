@@ -72,8 +72,14 @@ absl::StatusOr<std::optional<int64_t>> Ledger::HoldExisting(const Digest& digest
     if (!holders.any() || damaged_.count(digest) > 0) return std::optional<int64_t>();
     owned = holders.owned;
   }
-  BDH_ASSIGN_OR_RETURN(const std::optional<int64_t> size, chunks_.SizeOf(digest));
-  if (!size.has_value()) return size;
+  const auto size = chunks_.SizeOf(digest);
+  if (absl::IsDataLoss(size.status())) {
+    // Of the first format, and unreadable: it is to be sent, and then replaces what is there.
+    if (found != held_.end()) found->second.stored = false;
+    damaged_.emplace(digest, std::string(size.status().message()));
+    return std::optional<int64_t>();
+  }
+  if (!size.ok() || !size->has_value()) return size;
   if (found == held_.end()) {
     found = held_.emplace(digest, HeldChunk{.stored = true, .referenced = owned}).first;
   }
@@ -337,14 +343,16 @@ absl::Status Ledger::FreeOrphan(const Digest& digest) {
 // A chunk of a named upload whose client may come back. A power cut may have taken the bytes and left the
 // entry.
 absl::Status Ledger::KeepForUpload(const Digest& digest, ChunkSizes& chunks) {
-  BDH_ASSIGN_OR_RETURN(const std::optional<int64_t> size, chunks_.SizeOf(digest));
+  const auto known = chunks_.SizeOf(digest);
+  if (!known.ok() && !absl::IsDataLoss(known.status())) return known.status();
+  const int64_t size = known.ok() ? known->value_or(-1) : -1;
   Sha256 sha;
   std::string bytes;
-  if (!size.has_value() || !chunks_.Read(nullptr, digest, *size, sha, bytes).ok()) return FreeOrphan(digest);
+  if (size < 0 || !chunks_.Read(nullptr, digest, size, sha, bytes).ok()) return FreeOrphan(digest);
   BDH_ASSIGN_OR_RETURN(const Catalog::Holders holders, catalog_.HoldersOf(digest.view()));
   const MutexLock lock(mutex_);
   held_[digest] = {.holders = 1, .stored = true, .referenced = holders.owned, .pending = true};
-  chunks.emplace(digest, *size);
+  chunks.emplace(digest, size);
   return absl::OkStatus();
 }
 
