@@ -26,7 +26,7 @@ test: build ## Build and pass all tests
 soak: build ## The long versions of the fault tests: 200 kills of a writing store, 20,000 power cuts; fuzzing 100 times as long
 	@BDH_FUZZ_FACTOR=100 ctest --preset $(PRESET) -R '^fuzz_test' --timeout 3600
 	@BDH_LONG_RUN_TOKENS=200000 ctest --preset $(PRESET) -R LongRun --verbose --timeout 3600
-	@BDH_CRASH_KILLS=200 ctest --preset $(PRESET) -L faults --timeout 3600
+	@BDH_CRASH_KILLS=200 BDH_LARGE_PUT_MIB=2048 ctest --preset $(PRESET) -L faults --timeout 3600
 	@BDH_STRESS_LIVES=2500 $(BUILD)/tests/faults/ckpt_stress_test
 
 bench: build ## Run the benchmarks (each compares two things in one run and prints the ratio)

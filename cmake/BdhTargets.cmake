@@ -3,6 +3,7 @@
 #   bdh_library(store SRCS ... DEPS <in our headers> PRIVATE_DEPS <in the .cc only> [PCH grpc|torch])
 #   bdh_daemon(bdh-inference SRCS ... DEPS ... [PCH grpc|torch])
 #   bdh_test(store_test SRCS ... DEPS ... LABELS unit [PCH grpc|torch] [WHOLE])
+#   bdh_mesh_test(flow_fault_test LABELS faults [DEPS ...] [DAEMONS ...] [PCH grpc] [DEFAULT_PORTS])
 #
 # Labels: unit, tsan (also runs under ThreadSanitizer: no torch, no gRPC), integration, e2e, faults.
 # PCH reuses one precompiled header of that kind; a file that includes torch/torch.h takes 25 s without.
@@ -71,6 +72,28 @@ function(bdh_test NAME)
     file(WRITE ${properties_file}
       "if(${NAME}_TESTS)\n  set_tests_properties(\${${NAME}_TESTS} PROPERTIES LABELS \"${A_LABELS}\" TIMEOUT ${A_TIMEOUT})\nendif()\n")
     set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${properties_file})
+  endif()
+endfunction()
+
+# A test in NAME.cc that runs the real binaries: DAEMONS, or every one that is built.
+# DEFAULT_PORTS: it wants those of configs/default.yaml. Side by side, one's `up` may try a port just when the
+# other's daemon restarts.
+function(bdh_mesh_test NAME)
+  cmake_parse_arguments(A "DEFAULT_PORTS" "PCH" "DEPS;LABELS;DAEMONS" ${ARGN})
+  if(NOT BDH_TESTS)
+    return()
+  endif()
+  if(NOT A_DAEMONS)
+    set(A_DAEMONS bdhctl bdh-checkpoint-store bdh-data-loader bdh-trainer-worker bdh-inference bdh-gateway bdh-lab)
+  endif()
+  bdh_test(${NAME} SRCS ${NAME}.cc DEPS bdh_e2e_driver ${A_DEPS} LABELS ${A_LABELS} WHOLE TIMEOUT 600 PCH ${A_PCH})
+  foreach(daemon IN LISTS A_DAEMONS)
+    if(TARGET ${daemon})
+      add_dependencies(${NAME} ${daemon})
+    endif()
+  endforeach()
+  if(A_DEFAULT_PORTS)
+    set_tests_properties(${NAME} PROPERTIES RESOURCE_LOCK default_ports)
   endif()
 endfunction()
 

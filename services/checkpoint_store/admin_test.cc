@@ -10,12 +10,12 @@
 #include <fstream>
 #include <functional>
 #include <optional>
-#include <random>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/text.h"
 #include "bdh/mesh/peer.h"
+#include "bdh/testing/random_bytes.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
 #include "bdh/v1/checkpoint_admin.grpc.pb.h"
@@ -181,13 +181,6 @@ void FlipABit(const std::string& folder, int64_t offset) {
   const char was = static_cast<char>(file.get());
   file.seekp(offset);
   file.put(static_cast<char>(was ^ 1));
-}
-
-std::string RandomBytes(uint64_t seed, size_t size) {
-  std::mt19937_64 random(seed);
-  std::string bytes(size, '\0');
-  for (char& c : bytes) c = static_cast<char>(random());
-  return bytes;
 }
 
 class AdminTest : public testing::Test {

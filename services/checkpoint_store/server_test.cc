@@ -14,11 +14,11 @@
 #include <filesystem>
 #include <functional>
 #include <map>
-#include <random>
 #include <thread>
 
 #include "absl/strings/str_format.h"
 #include "bdh/mesh/peer.h"
+#include "bdh/testing/random_bytes.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
 #include "bdh/v1/checkpoint_store.grpc.pb.h"
@@ -35,13 +35,6 @@ using Bytes = std::map<std::string, std::string>;  // By tensor.
 
 constexpr char kToken[] = "mesh-token";
 constexpr char kA[] = "runs/a/steps/1", kB[] = "runs/a/steps/2";
-
-std::string RandomBytes(uint64_t seed, size_t size) {
-  std::mt19937_64 random(seed);
-  std::string out(size, '\0');
-  for (char& c : out) c = static_cast<char>(random());
-  return out;
-}
 
 struct Content {
   v1::Checkpoint checkpoint;

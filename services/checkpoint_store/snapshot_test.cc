@@ -4,10 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <random>
 
 #include "bdh/base/text.h"
 #include "bdh/mesh/peer.h"
+#include "bdh/testing/random_bytes.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
 #include "bdh/v1/sessions.grpc.pb.h"
@@ -21,13 +21,6 @@ using Stub = v1::SnapshotService::Stub;
 
 constexpr absl::Duration kLong = absl::Seconds(60);
 constexpr size_t kMiB = 1 << 20;
-
-std::string RandomBytes(uint64_t seed, size_t size) {
-  std::mt19937_64 random(seed);
-  std::string out(size, '\0');
-  for (char& c : out) c = static_cast<char>(random());
-  return out;
-}
 
 class SnapshotServerTest : public testing::Test {
  protected:

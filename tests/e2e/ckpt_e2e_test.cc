@@ -36,7 +36,7 @@ class OtherStore {
                               "checkpoint_store.admin_listen=127.0.0.1:0"}});
     while (!fs::exists(ready_) && !IsGone(daemon_->pid())) absl::SleepFor(absl::Milliseconds(20));
     const auto text = ReadFile(ready_);
-    EXPECT_TRUE(text.ok()) << daemon_->Printed();
+    EXPECT_TRUE(text.ok()) << daemon_->Complained();
     if (text.ok()) address_ = Json::parse(*text).at("address");
   }
   const std::string& address() const { return address_; }

@@ -71,6 +71,10 @@ std::string Subprocess::Printed() const {
   return ReadAll(folder_ + "/out");
 }
 
+std::string Subprocess::Complained() const {
+  return ReadAll(folder_ + "/err");
+}
+
 Outcome Subprocess::Wait(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   int status = 0;

@@ -34,6 +34,7 @@ class Subprocess {
   void Signal(int signal_number) const;
   // What it has printed so far.
   std::string Printed() const;
+  std::string Complained() const;  // To stderr, where daemons log.
   // Waits for its end; kills it when that takes longer, and says so in `err`.
   Outcome Wait(absl::Duration timeout);
 

@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_format.h"
 #include "bdh/store/store.h"
+#include "bdh/testing/random_bytes.h"
 #include "bdh/testing/status_matchers.h"
 #include "libs/store/src/digest.h"
 #include "libs/store/src/store_fixture.h"
@@ -47,15 +48,15 @@ Content ContentOf(const std::string& name) {
   Content content;
   content.checkpoint.name = name;
   content.checkpoint.facts = absl::StrFormat("step %d", step);
-  content.AddBytes("frozen", store::RandomBytes(step / 4, 1500));
-  std::string moving = store::RandomBytes(step / 8 + 1000, 2000 + step % 3 * 700);
+  content.AddBytes("frozen", RandomBytes(step / 4, 1500));
+  std::string moving = RandomBytes(step / 8 + 1000, 2000 + step % 3 * 700);
   for (size_t i = 0; i < moving.size(); i += 97) moving[i] = static_cast<char>(step);
   content.AddBytes("moving", std::move(moving));
   return content;
 }
 
 std::string BlobOf(uint64_t number) {
-  return store::RandomBytes(number / 2 + 5000, 900 + number % 5 * 600);
+  return RandomBytes(number / 2 + 5000, 900 + number % 5 * 600);
 }
 
 // What may be there. An act that was begun and not acknowledged leaves both what was and what was to be.
@@ -461,12 +462,12 @@ TEST(CkptStress, AFullDiskRefusesWritesAndServesTheRest) {
     disk.Load(*FreshStore());
     Life life(3 * seed, disk);
     ASSERT_TRUE(life.Open().ok());
-    disk.SetCapacity(disk.used_bytes() + 20'000 + static_cast<int64_t>(life.random()() % 30'000));
+    disk.SetCapacity(disk.used_bytes() + (1 << 20) + 20'000 + static_cast<int64_t>(life.random()() % 30'000));
     life.Act(60);
     const Content large = [] {
       Content content;
       content.checkpoint.name = "runs/large/steps/1";
-      content.AddBytes("t", store::RandomBytes(9, 200'000));
+      content.AddBytes("t", RandomBytes(9, 200'000));
       return content;
     }();
     const auto status = store::Put(life.store(), large).status();

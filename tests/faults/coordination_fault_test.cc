@@ -3,27 +3,22 @@
 
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <atomic>
-#include <filesystem>
 #include <memory>
 #include <random>
 #include <thread>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
-#include "bdh/base/file.h"
-#include "bdh/mesh/peer.h"
 #include "bdh/testing/status_matchers.h"
 #include "bdh/testing/temp_directory.h"
 #include "bdh/v1/coordination.grpc.pb.h"
-#include "tests/e2e/mesh_driver.h"
+#include "tests/faults/store_daemon.h"
 
 namespace bdh::e2e {
 namespace {
 
-namespace fs = std::filesystem;
 using Groups = v1::CoordinationService::Stub;
 using Values = v1::KeyValueService::Stub;
 
@@ -36,24 +31,11 @@ class Daemon {
   explicit Daemon(const std::string& folder) : folder_(folder) { Start(); }
 
   void Start() {
-    const std::string ready = folder_ + "/ready";
-    fs::remove(ready);
-    process_ = std::make_unique<Subprocess>(
-        Command{.arguments = {Binary("bdh-checkpoint-store"), "--ready-file", ready, "--set",
-                              "checkpoint_store.data_dir=" + folder_ + "/store", "--set",
-                              "checkpoint_store.listen=127.0.0.1:0", "--set",
-                              "checkpoint_store.admin_listen=127.0.0.1:0"}});
-    while (!fs::exists(ready) && !IsGone(process_->pid())) absl::SleepFor(absl::Milliseconds(10));
-    const auto text = ReadFile(ready);
-    ASSERT_TRUE(text.ok()) << process_->Printed();
-    peer_ = std::make_unique<mesh::Peer>("bdh-checkpoint-store", Json::parse(*text).at("address"), "");
-    groups_ = v1::CoordinationService::NewStub(peer_->channel());
-    values_ = v1::KeyValueService::NewStub(peer_->channel());
+    store_ = std::make_unique<StoreDaemon>(folder_);
+    groups_ = v1::CoordinationService::NewStub(store_->peer().channel());
+    values_ = v1::KeyValueService::NewStub(store_->peer().channel());
   }
-  void Kill() {
-    process_->Signal(SIGKILL);
-    process_->Wait(absl::Seconds(20));
-  }
+  void Kill() { store_->Kill(); }
 
   // The generation that forms when `worker` comes (again); 0 where the daemon is gone.
   int64_t Join(const std::string& worker) {
@@ -63,12 +45,12 @@ class Daemon {
     join.mutable_spec()->set_min_workers(2);
     join.mutable_spec()->set_max_workers(2);
     join.mutable_spec()->mutable_lease_duration()->set_seconds(600);
-    const auto joined = peer_->Call(*groups_, &Groups::RegisterWorker, join, kCall);
+    const auto joined = store_->peer().Call(*groups_, &Groups::RegisterWorker, join, kCall);
     if (!joined.ok()) return 0;
     v1::AwaitGenerationRequest await;
     await.set_group("runs/a");
     await.set_lease(joined->lease());
-    const auto place = peer_->Call(*groups_, &Groups::AwaitGeneration, await, kCall);
+    const auto place = store_->peer().Call(*groups_, &Groups::AwaitGeneration, await, kCall);
     return place.ok() ? place->generation().number() : 0;
   }
   absl::Status Write(int64_t generation, const std::string& value) {
@@ -78,20 +60,19 @@ class Daemon {
     set.set_value(value);
     set.mutable_fence()->set_group("runs/a");
     set.mutable_fence()->set_generation(generation);
-    return peer_->Call(*values_, &Values::SetValue, set, kCall).status();
+    return store_->peer().Call(*values_, &Values::SetValue, set, kCall).status();
   }
   int64_t Newest() {
     v1::GetGroupRequest ask;
     ask.set_name("runs/a");
-    const auto got = peer_->Call(*groups_, &Groups::GetGroup, ask, kCall);
+    const auto got = store_->peer().Call(*groups_, &Groups::GetGroup, ask, kCall);
     EXPECT_TRUE(got.ok()) << got.status();
     return got.ok() ? got->group().generation().number() : -1;
   }
 
  private:
   const std::string folder_;
-  std::unique_ptr<Subprocess> process_;
-  std::unique_ptr<mesh::Peer> peer_;
+  std::unique_ptr<StoreDaemon> store_;
   std::unique_ptr<Groups> groups_;
   std::unique_ptr<Values> values_;
 };

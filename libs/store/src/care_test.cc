@@ -25,42 +25,9 @@ using testing::IsEmpty;
 using testing::SizeIs;
 
 constexpr char kA[] = "runs/a/steps/1", kB[] = "runs/a/steps/2";
-constexpr size_t kChunk = 65536;
 
-class CareTest : public testing::Test {
+class CareTest : public StoreFixture {
  protected:
-  void SetUp() override { Open(); }
-  Store::Options SomeOptions() {
-    Store::Options options;
-    options.folder = folder_.path() + "/store";
-    options.chunk_bytes = kChunk;
-    options.min_free_bytes = 0;
-    options.clock = [this] { return now_ += absl::Seconds(1); };
-    return options;
-  }
-  void Open() { Open(SomeOptions()); }
-  void Open(const Store::Options& options) {
-    store_.reset();
-    auto store = Store::Open(options);
-    ASSERT_TRUE(store.ok()) << store.status();
-    store_ = *std::move(store);
-  }
-  Store::Audit Audit() {
-    const auto audit = store_->Check();
-    EXPECT_TRUE(audit.ok()) << audit.status();
-    return audit.ok() ? *audit : Store::Audit();
-  }
-  void ExpectWhole(const Content& content) {
-    const auto got = Get(*store_, content.checkpoint.name);
-    ASSERT_TRUE(got.ok()) << got.status();
-    EXPECT_TRUE(got->bytes == content.bytes) << content.checkpoint.name;
-  }
-  std::vector<std::string> Names() {
-    std::vector<std::string> names;
-    const auto page = store_->List("", 1000, "");
-    for (const Checkpoint& checkpoint : page->checkpoints) names.push_back(checkpoint.name);
-    return names;
-  }
   absl::Status PutEmpty(const std::string& name, std::optional<double> loss = {}) {
     Content content;
     content.checkpoint.name = name;
@@ -87,10 +54,6 @@ class CareTest : public testing::Test {
       out += **piece;
     }
   }
-
-  TempDirectory folder_;
-  absl::Time now_ = absl::FromUnixSeconds(1'000'000'000);
-  std::unique_ptr<Store> store_;
 };
 
 // The chunks of a content, as a client cuts them.

@@ -84,15 +84,24 @@ bool Compactor::HasRoomFor(int64_t bytes) const {
   return options_.files->FreeBytes(options_.folder) - bytes >= options_.min_free_bytes;
 }
 
+// Those with the least to copy first: what they give back is room for the others. Half of what the store
+// leaves free may be used, or on a full disk deleting would never give anything back.
+void Compactor::KeepWhatFits(std::vector<Packs::Pack>& packs) const {
+  std::sort(packs.begin(), packs.end(),
+            [](const Packs::Pack& a, const Packs::Pack& b) { return a.live_bytes < b.live_bytes; });
+  int64_t room = options_.files->FreeBytes(options_.folder) - options_.min_free_bytes / 2;
+  const auto too_much = [&](const Packs::Pack& pack) { return (room -= pack.live_bytes) < 0; };
+  packs.erase(std::find_if(packs.begin(), packs.end(), too_much), packs.end());
+}
+
 absl::Status Compactor::RewriteAll() {
   for (int round = 0; round < kMaxRounds && !stop_; ++round) {
     std::vector<Packs::Pack> worth = chunks_.packs().WorthRewriting();
     worth.erase(std::remove_if(worth.begin(), worth.end(),
                                [&](const Packs::Pack& pack) { return stuck_.count(pack.id) > 0; }),
                 worth.end());
-    int64_t bytes = 0;
-    for (const Packs::Pack& pack : worth) bytes += pack.live_bytes;
-    if (worth.empty() || !HasRoomFor(bytes)) return absl::OkStatus();
+    KeepWhatFits(worth);
+    if (worth.empty()) return absl::OkStatus();
     BDH_RETURN_IF_ERROR(Rewrite(worth));
     BDH_RETURN_IF_ERROR(Clean());
   }

@@ -41,6 +41,7 @@ class Compactor {
   absl::Status Rewrite(const std::vector<Packs::Pack>& packs);
   absl::Status Move(const std::vector<Entry>& entries);
   absl::Status TakeOver();
+  void KeepWhatFits(std::vector<Packs::Pack>& packs) const;
   bool HasRoomFor(int64_t bytes) const;
 
   const Store::Options& options_;

@@ -20,7 +20,7 @@ namespace bdh::store {
 namespace {
 
 constexpr size_t kMiB = 1 << 20;
-constexpr uint64_t kRoomToResume = 1 << 20;  // Beside what RocksDB holds in memory.
+constexpr uint64_t kRoom = 1 << 20;  // Left free on the disk by every write.
 
 // RocksDB demands that the first one has this name.
 constexpr const char* kTableNames[] = {"default",    "checkpoints", "order", "manifests", "chunks",
@@ -222,18 +222,21 @@ absl::Status Database::WriteDurably(rocksdb::WriteBatch& batch) {
   return Write(batch, true);
 }
 
-absl::Status Database::CheckWritable() {
+// RocksDB does not find the disk full if it can be helped: it comes out of that state by chance, or ends the
+// process.
+absl::Status Database::CheckWritable(uint64_t bytes) {
   if (broken_) {
     return absl::InternalError(absl::StrFormat(
         "the store writes no more until it is started again, since the disk of %s failed", folder_));
   }
+  if (files_.FreeBytes(folder_) < static_cast<int64_t>(bytes + kRoom)) return Full("write");
   if (!disk_->full) return absl::OkStatus();
   const MutexLock lock(resume_mutex_);
   if (!disk_->full) return absl::OkStatus();  // Somebody else did it.
   // Not before there is room: when it is full again while RocksDB resumes, it may wait for ever.
   uint64_t in_memory = 0;
   db_->GetAggregatedIntProperty(rocksdb::DB::Properties::kCurSizeAllMemTables, &in_memory);
-  if (files_.FreeBytes(folder_) < static_cast<int64_t>(in_memory + kRoomToResume)) return Full("write");
+  if (files_.FreeBytes(folder_) < static_cast<int64_t>(in_memory + kRoom)) return Full("write");
   BDH_RETURN_IF_ERROR(ToStatus(db_->Resume(), "resume writing"));
   disk_->full = false;
   return absl::OkStatus();
@@ -256,7 +259,7 @@ absl::Status Database::Full(std::string_view doing) const {
 
 absl::Status Database::Write(rocksdb::WriteBatch& batch, bool sync) {
   const std::shared_lock lock(flush_mutex_);
-  BDH_RETURN_IF_ERROR(CheckWritable());
+  BDH_RETURN_IF_ERROR(CheckWritable(batch.GetDataSize()));
   rocksdb::WriteOptions options;
   options.sync = sync;
   return Failed(db_->Write(options, &batch), "write");
@@ -271,7 +274,7 @@ absl::Status Database::SyncLog() {
 
 absl::Status Database::Flush() {
   const std::unique_lock lock(flush_mutex_);
-  BDH_RETURN_IF_ERROR(CheckWritable());
+  BDH_RETURN_IF_ERROR(CheckWritable(0));
   return Failed(db_->Flush(rocksdb::FlushOptions(), tables_), "flush");
 }
 

@@ -88,7 +88,7 @@ class Database {
   absl::StatusOr<std::vector<Table>> PresentTables(bool create, rocksdb::Env* env);
   absl::Status Write(rocksdb::WriteBatch& batch, bool sync);
 
-  absl::Status CheckWritable();
+  absl::Status CheckWritable(uint64_t bytes);
   absl::Status Failed(const rocksdb::Status& status, std::string_view doing);
   absl::Status Full(std::string_view doing) const;
 

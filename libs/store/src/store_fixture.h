@@ -5,12 +5,13 @@
 
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_format.h"
 #include "bdh/store/store.h"
+#include "bdh/testing/random_bytes.h"
+#include "bdh/testing/temp_directory.h"
 
 namespace bdh::store {
 
@@ -31,14 +32,6 @@ struct Content {
     Add(std::move(name), DType::kU8, {size}, std::move(data));
   }
 };
-
-// Bytes that no other seed has.
-inline std::string RandomBytes(uint64_t seed, size_t size) {
-  std::mt19937_64 random(seed);
-  std::string out(size, '\0');
-  for (char& c : out) c = static_cast<char>(random());
-  return out;
-}
 
 // A tensor of many chunks, one that other seeds of the same `seed / 4` share, an empty one and a scalar.
 inline Content SomeContent(std::string name, uint64_t seed, size_t size = 300'000) {
@@ -91,5 +84,52 @@ inline absl::StatusOr<Content> Get(Store& store, std::string_view reference, Sel
     }
   }
 }
+
+constexpr size_t kChunk = 65536;
+
+// A store in a folder of its own, on a clock that moves on by a second whenever it is asked.
+class StoreFixture : public testing::Test {
+ protected:
+  void SetUp() override { Open(); }
+
+  Store::Options SomeOptions() {
+    Store::Options options;
+    options.folder = folder_.path() + "/store";
+    options.chunk_bytes = kChunk;
+    options.min_free_bytes = 0;
+    options.clock = [this] { return now_ += absl::Seconds(1); };
+    return options;
+  }
+  void Open() { Open(SomeOptions()); }
+  void Open(const Store::Options& options) {
+    store_.reset();
+    auto store = Store::Open(options);
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  }
+  void ExpectWhole(const Content& content) {
+    const auto got = Get(*store_, content.checkpoint.name);
+    ASSERT_TRUE(got.ok()) << got.status();
+    EXPECT_TRUE(got->bytes == content.bytes) << content.checkpoint.name;
+    EXPECT_EQ(got->checkpoint.facts, content.checkpoint.facts);
+  }
+  Store::Audit Audit() {
+    const auto audit = store_->Check();
+    EXPECT_TRUE(audit.ok()) << audit.status();
+    return audit.ok() ? *audit : Store::Audit();
+  }
+  std::vector<std::string> Names(std::string_view run = "") {
+    std::vector<std::string> names;
+    const auto page = store_->List(run, 1000, "");
+    EXPECT_TRUE(page.ok()) << page.status();
+    if (!page.ok()) return names;
+    for (const Checkpoint& checkpoint : page->checkpoints) names.push_back(checkpoint.name);
+    return names;
+  }
+
+  TempDirectory folder_;
+  absl::Time now_ = absl::FromUnixSeconds(1'000'000'000);
+  std::unique_ptr<Store> store_;
+};
 
 }  // namespace bdh::store

@@ -25,48 +25,13 @@ using testing::IsEmpty;
 
 constexpr char kA[] = "runs/a/steps/1", kB[] = "runs/a/steps/2", kC[] = "runs/b/steps/1";
 
-class StoreTest : public testing::Test {
+class StoreTest : public StoreFixture {
  protected:
-  void SetUp() override { Open(); }
-
-  Store::Options SomeOptions() {
-    Store::Options options;
-    options.folder = folder_.path() + "/store";
-    options.chunk_bytes = 65536;
-    options.min_free_bytes = 0;
-    options.clock = [this] { return now_ += absl::Seconds(1); };
-    return options;
-  }
-  void Open() { Open(SomeOptions()); }
-  void Open(const Store::Options& options) {
-    store_.reset();
-    auto store = Store::Open(options);
-    ASSERT_TRUE(store.ok()) << store.status();
-    store_ = *std::move(store);
-  }
-  void ExpectWhole(const Content& content) {
-    const auto got = Get(*store_, content.checkpoint.name);
-    ASSERT_TRUE(got.ok()) << got.status();
-    EXPECT_TRUE(got->bytes == content.bytes) << content.checkpoint.name;
-    EXPECT_EQ(got->checkpoint.facts, content.checkpoint.facts);
-  }
-  Store::Audit Audit() {
-    const auto audit = store_->Check();
-    EXPECT_TRUE(audit.ok()) << audit.status();
-    return audit.ok() ? *audit : Store::Audit();
-  }
   void ExpectEmpty() {
     EXPECT_EQ(store_->totals().checkpoints, 0);
     EXPECT_EQ(store_->totals().stored_bytes, 0);
     EXPECT_EQ(Audit().chunks, 0);
     EXPECT_EQ(Audit().orphans, 0);
-  }
-  std::vector<std::string> Names(std::string_view run = "") {
-    std::vector<std::string> names;
-    const auto page = store_->List(run, 1000, "");
-    EXPECT_TRUE(page.ok()) << page.status();
-    for (const Checkpoint& checkpoint : page->checkpoints) names.push_back(checkpoint.name);
-    return names;
   }
   int64_t FolderBytes() {
     int64_t bytes = 0;
@@ -76,10 +41,6 @@ class StoreTest : public testing::Test {
     }
     return bytes;
   }
-
-  TempDirectory folder_;
-  absl::Time now_ = absl::FromUnixSeconds(1'000'000'000);
-  std::unique_ptr<Store> store_;
 };
 
 TEST_F(StoreTest, WhatWasPutComesBackAlsoAfterARestart) {
