@@ -17,14 +17,8 @@ constexpr int kMaxRounds = 1000;
 
 }  // namespace
 
-Compactor::Compactor(const Store::Options& options, Database& database, const Catalog& catalog,
-                     Chunks& chunks, Ledger& ledger)
-    : options_(options),
-      database_(database),
-      catalog_(catalog),
-      chunks_(chunks),
-      ledger_(ledger),
-      thread_([this] { Run(); }) {}
+Compactor::Compactor(const Store::Options& options, Database& database, Chunks& chunks, Ledger& ledger)
+    : options_(options), database_(database), chunks_(chunks), ledger_(ledger), thread_([this] { Run(); }) {}
 
 Compactor::~Compactor() {
   {

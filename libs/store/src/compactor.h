@@ -23,8 +23,7 @@ namespace bdh::store {
 // kept costs at most one byte copied per byte freed.
 class Compactor {
  public:
-  Compactor(const Store::Options& options, Database& database, const Catalog& catalog, Chunks& chunks,
-            Ledger& ledger);
+  Compactor(const Store::Options& options, Database& database, Chunks& chunks, Ledger& ledger);
   ~Compactor();  // Breaks off what runs.
 
   void Request();
@@ -46,7 +45,6 @@ class Compactor {
 
   const Store::Options& options_;
   Database& database_;
-  const Catalog& catalog_;
   Chunks& chunks_;
   Ledger& ledger_;
   std::set<uint64_t> stuck_;  // Packs that could not be read to be rewritten.

@@ -151,7 +151,7 @@ class Store::Impl {
         notes(options, *database_, catalog, ledger),
         retention(*database_, catalog, chunks, ledger),
         integrity(*database_, catalog, chunks, ledger),
-        compactor(options, *database_, catalog, chunks, ledger) {}
+        compactor(options, *database_, chunks, ledger) {}
 
   Database& database() { return *database_; }
 
