@@ -386,10 +386,11 @@ HWY_INLINE void ForTiles(int64_t width, Body body) {
   for (; column < width; column += kLanes) body(std::integral_constant<int, kPerBlock>(), column);
 }
 
-// For what is read once: the caches shall keep the weights of the dense product instead.
+// For rows that lie here and there in far memory. To the second-level cache: the first-level one has room for
+// few that are on their way, and asking it for more is slower than not asking.
 HWY_INLINE void PrefetchRow(const void* row, int64_t bytes) {
   const char* line = static_cast<const char*>(row);
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(line + i, 0, 0);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(line + i, 0, 2);
 }
 
 // Neurons of the pairs of up to 64 blocks, and their values.
@@ -411,13 +412,21 @@ struct PairList {
 template <int kVectors>
 HWY_INLINE void RhoReadTile(const float* rho, int64_t width, const PairList& pairs, const float* values,
                             float* y) {
+  constexpr int kAhead = 8;
   const D d;
+  const auto fetch = [&](int p) HWY_ATTR {
+    if (p >= pairs.count) return;
+    const float* row = rho + pairs.neurons[p] * width;
+    PrefetchRow(row, kVectors * kN * 4);
+    PrefetchRow(row + width, kVectors * kN * 4);
+  };
+  for (int p = 0; p < kAhead; ++p) fetch(p);
   V sums[kVectors];
   BDH_UNROLL
   for (int v = 0; v < kVectors; ++v) sums[v] = hn::LoadU(d, y + v * kN);
   for (int p = 0; p < pairs.count; ++p) {
     const float* row = rho + pairs.neurons[p] * width;
-    if (p + 2 < pairs.count) PrefetchRow(rho + pairs.neurons[p + 2] * width, kVectors * kN * 8);
+    fetch(p + kAhead);
     const V even = hn::Set(d, values[2 * p]), odd = hn::Set(d, values[2 * p + 1]);
     BDH_UNROLL
     for (int v = 0; v < kVectors; ++v) sums[v] = hn::MulAdd(even, hn::LoadU(d, row + v * kN), sums[v]);
@@ -869,42 +878,40 @@ HWY_INLINE void Decode(const WeightMatrix& decoder, const Neurons& passed, float
   });
 }
 
-// For one token the weights are in no cache and will not soon be used again: rows are asked for ahead.
+// For one token the weights are in no cache: gate rows of the next batch are asked for while this one is
+// worked on, decoder rows as soon as it is known which, and used a batch later.
 template <class W>
 int64_t GateDecodeOf(PackedNeurons a, int64_t blocks, const float* y, const WeightMatrix& gate,
                      const WeightMatrix& decoder, float* written) {
   constexpr int kBatch = 32;
-  constexpr auto kSize = static_cast<int64_t>(sizeof(typename W::T));
   const int64_t width = gate.columns;
-  Neurons active, buffers[2];
-  Neurons *passed = &buffers[0], *before = &buffers[1];
-  const float* values = a.values;
-  int64_t count = 0;
-  const auto* gate_rows = static_cast<const typename W::T*>(gate.data);
-  const auto* decoder_rows = static_cast<const typename W::T*>(decoder.data);
-  const auto fetch_gates = [&](int i) HWY_ATTR {
-    const int end = std::min(i + 12, active.count);
-    for (int next = i + 8; next < end; ++next) {
-      PrefetchRow(gate_rows + active.index[next] * width, width * kSize);
+  const auto fetch = [&](const WeightMatrix& matrix, const Neurons& neurons, int begin, int end) HWY_ATTR {
+    const auto* rows = static_cast<const typename W::T*>(matrix.data);
+    for (int i = begin; i < std::min(end, neurons.count); ++i) {
+      PrefetchRow(rows + neurons.index[i] * width, width * static_cast<int64_t>(sizeof(typename W::T)));
     }
   };
-  // Decoder rows are asked for as soon as it is known which, and used a batch later.
-  const auto work = [&]() HWY_ATTR {
+  Neurons buffers[4];
+  Neurons *active = &buffers[0], *next = &buffers[1], *passed = &buffers[2], *before = &buffers[3];
+  const float* values = a.values;
+  int64_t block = 0, count = 0;
+  const auto fill = [&](Neurons& batch) HWY_ATTR {
+    batch.count = 0;
+    for (; block < blocks && batch.count < kBatch; ++block) batch.Append(a.masks[block], block, values);
+  };
+  fill(*active);
+  fetch(gate, *active, 0, Neurons::kMost);
+  while (active->count > 0) {
+    fill(*next);
     passed->count = 0;
-    Gate<W>(y, gate, active, *passed, fetch_gates);
-    for (int i = 0; i < passed->count; ++i) {
-      PrefetchRow(decoder_rows + passed->index[i] * width, width * kSize);
-    }
+    Gate<W>(y, gate, *active, *passed, [&](int i) HWY_ATTR { fetch(gate, *next, i, i + 4); });
+    fetch(gate, *next, static_cast<int>(RoundUp(active->count, 4)), Neurons::kMost);
+    fetch(decoder, *passed, 0, Neurons::kMost);
     Decode<W>(decoder, *before, written);
     count += passed->count;
     std::swap(passed, before);
-    active.count = 0;
-  };
-  for (int64_t block = 0; block < blocks; ++block) {
-    active.Append(a.masks[block], block, values);
-    if (active.count >= kBatch) work();
+    std::swap(active, next);
   }
-  if (active.count > 0) work();
   Decode<W>(decoder, *before, written);
   return count;
 }
