@@ -591,15 +591,7 @@ void RhoReadShared(const float* rho, int64_t width, std::span<const Factor> keys
 }
 
 // Pairs whose rows are on their way while one is worked on.
-constexpr int64_t kPairsAhead = 4;
-
-template <int kVectors>
-HWY_INLINE void FetchPair(const float* row, int64_t width) {
-  for (int64_t i = 0; i < kVectors * kN; i += 16) {
-    __builtin_prefetch(row + i, 1, 3);
-    __builtin_prefetch(row + width + i, 1, 3);
-  }
-}
+constexpr int64_t kPairsAhead = 8;
 
 // Rows of one pair take what the tokens that have the pair bring; `x` has a slice of each token.
 template <int kVectors>
@@ -650,7 +642,10 @@ void Fold(const float* from, float* to, int64_t width, std::span<const Factor> f
         for (int pair = 0; pair < kLanes / 2; ++pair) {
           const int64_t at = (b * kLanes + 2 * pair) * width + column;
           const float* source = from == nullptr ? nullptr : from + at;
-          if (source != nullptr) FetchPair<kVectors>(source + kPairsAhead * 2 * width, width);
+          if (source != nullptr) {
+            PrefetchRow(source + kPairsAhead * 2 * width, kVectors * kN * 4);
+            PrefetchRow(source + (kPairsAhead * 2 + 1) * width, kVectors * kN * 4);
+          }
           FoldPair<kVectors>(source, to + at, width, group[b - first], pair, x);
         }
       }
