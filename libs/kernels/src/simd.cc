@@ -523,13 +523,6 @@ HWY_INLINE void ForSlices(int64_t width, Body body) {
   for (; column < width; column += kLanes) body(std::integral_constant<int, kPerBlock>(), column);
 }
 
-// The same pointer, of which the compiler does not know that it points to the stack: else it computes the
-// address of every vector anew.
-HWY_INLINE float* Opaque(float* pointer) {
-  float* volatile opaque = pointer;
-  return opaque;
-}
-
 template <int kVectors>
 HWY_INLINE void CopyVectors(const float* from, float* to) {
   BDH_UNROLL
@@ -565,8 +558,7 @@ void RhoReadShared(const float* rho, int64_t width, std::span<const Factor> keys
   const auto count = static_cast<int64_t>(keys.size());
   KeyCursors cursors(keys);
   KeyBlock group[kGroup];
-  HWY_ALIGN float buffer[kMaxTokens * kSliceColumns];
-  float* const sums = Opaque(buffer);
+  HWY_ALIGN float sums[kMaxTokens * kSliceColumns];
   for (int64_t first = 0; first < blocks; first += kGroup) {
     const int64_t end = std::min(first + kGroup, blocks);
     for (int64_t b = first; b < end; ++b) {
@@ -626,8 +618,7 @@ void Fold(const float* from, float* to, int64_t width, std::span<const Factor> f
   const auto count = static_cast<int64_t>(factors.size());
   KeyCursors cursors(factors);
   KeyBlock group[kGroup];
-  HWY_ALIGN float buffer[kMaxTokens * kSliceColumns];
-  float* const x = Opaque(buffer);
+  HWY_ALIGN float x[kMaxTokens * kSliceColumns];
   for (int64_t first = 0; first < blocks; first += kGroup) {
     const int64_t end = std::min(first + kGroup, blocks);
     for (int64_t b = first; b < end; ++b) {
