@@ -786,15 +786,14 @@ struct Neurons {
   }
 };
 
-// y . row of four rows.
-template <class W>
-HWY_INLINE hn::Vec<D4> FourDots(const float* y, const typename W::T* rows, const int32_t* index,
-                                int64_t width) {
+// y . row of four rows, or eight.
+template <class W, int kRows>
+HWY_INLINE void Dots(const float* y, const typename W::T* rows, const int32_t* index, int64_t width, float* dots) {
   const D d;
-  V sums[4][kPerBlock];
-  const typename W::T* row[4];
+  V sums[kRows][kPerBlock];
+  const typename W::T* row[kRows];
   BDH_UNROLL
-  for (int r = 0; r < 4; ++r) {
+  for (int r = 0; r < kRows; ++r) {
     ZeroLanes(sums[r]);
     row[r] = rows + index[r] * width;
   }
@@ -804,10 +803,13 @@ HWY_INLINE hn::Vec<D4> FourDots(const float* y, const typename W::T* rows, const
       const int64_t at = i + v * kN;
       const V input = hn::LoadU(d, y + at);
       BDH_UNROLL
-      for (int r = 0; r < 4; ++r) sums[r][v] = hn::MulAdd(input, W::Load(row[r] + at), sums[r][v]);
+      for (int r = 0; r < kRows; ++r) sums[r][v] = hn::MulAdd(input, W::Load(row[r] + at), sums[r][v]);
     }
   }
-  return AddFourByFour(ToFour(sums[0]), ToFour(sums[1]), ToFour(sums[2]), ToFour(sums[3]));
+  BDH_UNROLL
+  for (int r = 0; r < kRows; r += 4) {
+    hn::StoreU(AddFourByFour(ToFour(sums[r]), ToFour(sums[r + 1]), ToFour(sums[r + 2]), ToFour(sums[r + 3])), D4(), dots + r);
+  }
 }
 
 // Appends to `passed` what stays of `active`: p = a relu(y . gate row), where it is positive.
@@ -824,9 +826,16 @@ HWY_INLINE void Gate(const float* y, const WeightMatrix& gate, Neurons& active, 
     hn::StoreU(hn::Zero(d), d, active.value + active.count + v * kN);
   }
   HWY_ALIGN float dots[Neurons::kMost + kLanes];
-  for (int i = 0; i < active.count; i += 4) {
-    ahead(i);
-    hn::Store(FourDots<W>(y, rows, active.index + i, width), D4(), dots + i);
+  constexpr int kMost = kN == 16 ? 8 : 4;
+  int at = 0;
+  for (; at + 4 < active.count; at += kMost) {
+    ahead(at);
+    if (kMost > 4) ahead(at + 4);
+    Dots<W, kMost>(y, rows, active.index + at, width, dots + at);
+  }
+  for (; at < active.count; at += 4) {
+    ahead(at);
+    Dots<W, 4>(y, rows, active.index + at, width, dots + at);
   }
   for (int i = 0; i < active.count; i += kN) {
     const V gates = hn::Max(hn::Load(d, dots + i), hn::Zero(d));
