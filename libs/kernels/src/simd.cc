@@ -646,14 +646,19 @@ void Fold(const float* from, float* to, int64_t width, std::span<const Factor> f
 
 // ---- the tail ----
 
-HWY_INLINE float PackedDot(const float* dense, PackedNeurons packed, int64_t blocks) {
+// dense . packed. `next` is whose turn comes then: it lies in far memory, too short for the processor to see
+// where reading it will lead.
+HWY_INLINE float PackedDot(const float* dense, PackedNeurons packed, PackedNeurons next, int64_t blocks) {
   const D d;
   V lanes[kPerBlock];
   ZeroLanes(lanes);
   const float* values = packed.values;
   HWY_ALIGN float unpacked[kLanes];
+  PrefetchRow(next.masks, blocks * static_cast<int64_t>(sizeof(uint16_t)));
   for (int64_t block = 0; block < blocks; ++block) {
     const uint32_t mask = packed.masks[block];
+    // Half of the neurons have values, at most about.
+    if (block % 2 == 0) PrefetchRow(next.values + block / 2 * kLanes, 1);
 #if HWY_TARGET <= HWY_AVX3
     const __m512 packed_values = _mm512_loadu_ps(values);  // Slack lies behind the last ones.
     const V key{_mm512_maskz_expand_ps(static_cast<__mmask16>(mask), packed_values)};
@@ -682,8 +687,10 @@ HWY_INLINE void AddWeighted(float weight, const float* x, float* y) {
 }
 
 void TailRead(const float* dense, std::span<const Factor> factors, int64_t blocks, int64_t width, float* y) {
-  for (const Factor& factor : factors) {
-    const float score = PackedDot(dense, factor.key, blocks);
+  for (size_t f = 0; f < factors.size(); ++f) {
+    const Factor& factor = factors[f];
+    const float score =
+        PackedDot(dense, factor.key, factors[std::min(f + 1, factors.size() - 1)].key, blocks);
     for (int64_t i = 0; i < width; i += kLanes) AddWeighted<kPerBlock>(score, factor.x + i, y + i);
   }
 }
@@ -788,7 +795,8 @@ struct Neurons {
 
 // y . row of four rows, or eight.
 template <class W, int kRows>
-HWY_INLINE void Dots(const float* y, const typename W::T* rows, const int32_t* index, int64_t width, float* dots) {
+HWY_INLINE void Dots(const float* y, const typename W::T* rows, const int32_t* index, int64_t width,
+                     float* dots) {
   const D d;
   V sums[kRows][kPerBlock];
   const typename W::T* row[kRows];
@@ -808,7 +816,8 @@ HWY_INLINE void Dots(const float* y, const typename W::T* rows, const int32_t* i
   }
   BDH_UNROLL
   for (int r = 0; r < kRows; r += 4) {
-    hn::StoreU(AddFourByFour(ToFour(sums[r]), ToFour(sums[r + 1]), ToFour(sums[r + 2]), ToFour(sums[r + 3])), D4(), dots + r);
+    hn::StoreU(AddFourByFour(ToFour(sums[r]), ToFour(sums[r + 1]), ToFour(sums[r + 2]), ToFour(sums[r + 3])),
+               D4(), dots + r);
   }
 }
 
