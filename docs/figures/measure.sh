@@ -53,7 +53,7 @@ measure() {
   case $1 in
     decode) bench decode decode --rounds 2 --contexts "64,512,2048,${LONGEST:-16384}" --json ;;
     decode_bf16) bench decode_bf16 decode --rounds 2 --dtype bf16 --contexts 64,512,2048 --json ;;
-    prefill) bench prefill prefill --rounds 1 --contexts 128,512,2048 --json ;;
+    prefill) bench prefill prefill --rounds 3 --contexts 128,512,2048 --json ;;
     trained) trained ;;
     *)
       echo "measure.sh: no part is called $1; want decode, decode_bf16, prefill or trained" >&2
