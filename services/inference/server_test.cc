@@ -388,7 +388,7 @@ TEST_F(InferenceTest, AStoreThatHangsHoldsNoLoadWhoseClientLeft) {
 }
 
 TEST_F(InferenceTest, AModelThatDoesNotFitIsRefusedAndTheOldOneServes) {
-  // Three models of 700 KiB, with what they work in and keep; a second copy of the weights while one loads; a state.
+  // Three models of 700 KiB, with what they work in and keep; a second copy while one loads; a state.
   StartInference([](Server::Options& options) {
     options.threads = 1;
     options.max_memory_bytes = 2'400'000;
