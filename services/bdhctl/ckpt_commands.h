@@ -73,7 +73,7 @@ std::string When(const google::protobuf::Timestamp& time);
 std::string BytesOf(int64_t done, int64_t total);
 
 // One function a file.
-void AddCareCommands(CLI::App& group, Invocation& invocation);     // verify, gc, retention, df, rm.
+void AddCareCommands(CLI::App& group, Invocation& invocation);  // verify, gc, retention, df, rm.
 void AddRepairCommand(CLI::App& group, Invocation& invocation);
 void AddModelOpCommands(CLI::App& group, Invocation& invocation);  // average, diff.
 void AddCopyCommands(CLI::App& group, Invocation& invocation);     // push, pull, backup, restore.

@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-
 #include "bdh/base/text.h"
 #include "bdh/mesh/peer.h"
 #include "bdh/testing/random_bytes.h"
