@@ -11,6 +11,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_format.h"
+#include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
 #include "bdh/base/text.h"
@@ -71,6 +72,23 @@ absl::Status MakeDirectories(const std::string& path) {
   std::filesystem::create_directories(path, error);
   if (error) return ErrnoStatus(error.value(), absl::StrFormat("create folder %s", path));
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  std::vector<std::string> names;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    names.push_back(it->path().filename().string());
+  }
+  if (error) return ErrnoStatus(error.value(), absl::StrFormat("list folder %s", folder));
+  return names;
+}
+
+void RemoveAll(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (error) BDH_LOG(WARNING) << "cannot remove path=" << path << " error=" << error.message();
 }
 
 absl::Status SyncDirectory(const std::string& path) {

@@ -1,14 +1,13 @@
 #include "bdh/base/text.h"
 
-#include <openssl/evp.h>
 #include <openssl/rand.h>
 
-#include <array>
 #include <cmath>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
 #include "bdh/base/log.h"
+#include "bdh/base/sha256.h"
 
 namespace bdh {
 namespace {
@@ -48,10 +47,7 @@ std::string RandomHex(int bytes) {
 }
 
 std::string Sha256Hex(std::string_view bytes) {
-  std::array<unsigned char, 32> digest;
-  unsigned int size = 0;
-  BDH_CHECK(EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr) == 1);
-  return absl::BytesToHexString({reinterpret_cast<const char*>(digest.data()), size});
+  return Sha256().Of(bytes).Hex();
 }
 
 bool IsUtf8(std::string_view text) {

@@ -6,12 +6,12 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "bdh/base/file.h"
 #include "bdh/base/log.h"
 #include "bdh/base/status_macros.h"
 #include "bdh/base/status_util.h"
@@ -24,8 +24,6 @@
 
 namespace bdh::corpus {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr double kDefaultValidationFraction = 0.1;
 constexpr double kMaxValidationFraction = 0.5;
@@ -71,24 +69,8 @@ absl::Status Rename(const std::string& from, const std::string& to) {
   return absl::OkStatus();
 }
 
-void RemoveAll(const std::string& path) {
-  std::error_code error;
-  fs::remove_all(path, error);
-  if (error) BDH_LOG(WARNING) << "cannot remove path=" << path << " error=" << error.message();
-}
-
 bool Exists(const std::string& path) {
   return access(path.c_str(), F_OK) == 0;
-}
-
-absl::StatusOr<std::vector<std::string>> EntriesOf(const std::string& folder) {
-  std::error_code error;
-  std::vector<std::string> names;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    names.push_back(it->path().filename().string());
-  }
-  if (error) return ErrnoStatus(error.value(), absl::StrFormat("list folder %s", folder));
-  return names;
 }
 
 // Changes when another process replaces the folder. Empty: there is none.
@@ -224,7 +206,7 @@ absl::Status DatasetStore::Load() {
 }
 
 void DatasetStore::ClearStaging(const std::string& staging) {
-  const auto leftovers = EntriesOf(staging);
+  const auto leftovers = NamesIn(staging);
   int removed = 0;
   for (const std::string& key : leftovers.value_or(std::vector<std::string>())) {
     const std::string folder = absl::StrFormat("%s/%s", staging, key);
@@ -299,7 +281,7 @@ void DatasetStore::Refresh(const std::string& name) const {
 }
 
 void DatasetStore::RefreshAll() const {
-  const auto names = EntriesOf(absl::StrFormat("%s/datasets", options_.folder));
+  const auto names = NamesIn(absl::StrFormat("%s/datasets", options_.folder));
   std::set<std::string> all;
   for (const auto& [name, entry] : datasets_) all.insert(name);
   for (const std::string& name : names.value_or(std::vector<std::string>())) {

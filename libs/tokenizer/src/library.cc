@@ -3,9 +3,7 @@
 #include <sys/stat.h>
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
 #include <set>
-#include <system_error>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_format.h"
@@ -20,19 +18,11 @@
 namespace bdh::tokenizer {
 namespace {
 
-namespace fs = std::filesystem;
-
 // Where a tokenizer is written before it is there, and goes before it is gone. No resource begins with a dot.
 constexpr char kStagingPrefix[] = ".staging-";
 constexpr char kByte[] = "byte";
 // Nobody takes longer to write one.
 constexpr absl::Duration kStagingKept = absl::Hours(1);
-
-void RemoveAll(const std::string& path) {
-  std::error_code error;
-  fs::remove_all(path, error);
-  if (error) BDH_LOG(WARNING) << "cannot remove path=" << path << " error=" << error.message();
-}
 
 absl::Status Rename(const std::string& from, const std::string& to) {
   if (std::rename(from.c_str(), to.c_str()) != 0)
@@ -50,16 +40,6 @@ std::string VersionOf(const std::string& folder) {
   struct stat info {};
   if (::stat(folder.c_str(), &info) != 0) return "";
   return absl::StrFormat("%d %d %d", info.st_ino, info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
-}
-
-absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& folder) {
-  std::error_code error;
-  std::vector<std::string> names;
-  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    names.push_back(it->path().filename().string());
-  }
-  if (error) return ErrnoStatus(error.value(), absl::StrFormat("list folder %s", folder));
-  return names;
 }
 
 absl::StatusOr<Library::Entry> OpenEntry(const std::string& name, const std::string& folder) {

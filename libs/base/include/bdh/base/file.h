@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,6 +16,12 @@ absl::StatusOr<std::string> ReadFile(const std::string& path);
 absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes, int mode = 0644);
 
 absl::Status MakeDirectories(const std::string& path);
+
+// Of what a folder holds, in no order.
+absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& folder);
+
+// A file, or a folder with all it holds. What cannot be removed is logged.
+void RemoveAll(const std::string& path);
 
 // Makes entries created or renamed in `path` durable.
 absl::Status SyncDirectory(const std::string& path);
