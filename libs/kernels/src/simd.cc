@@ -513,6 +513,20 @@ constexpr int64_t kGroup = 8;
 constexpr int kSlice = kTile > 8 ? 8 : 4;
 constexpr int64_t kSliceColumns = kSlice * kN;
 
+// Calls body(first, end, keys of the blocks between them) for one group of blocks after the other.
+template <class Body>
+HWY_INLINE void ForGroups(std::span<const Factor> factors, int64_t blocks, Body body) {
+  KeyCursors cursors(factors);
+  KeyBlock group[kGroup];
+  for (int64_t first = 0; first < blocks; first += kGroup) {
+    const int64_t end = std::min(first + kGroup, blocks);
+    for (int64_t b = first; b < end; ++b) {
+      group[b - first].Fill(static_cast<int64_t>(factors.size()), cursors.masks, cursors.values, b);
+    }
+    body(first, end, group);
+  }
+}
+
 // Calls body(integral_constant<int, vectors>(), column) for the slices of `width`.
 template <class Body>
 HWY_INLINE void ForSlices(int64_t width, Body body) {
@@ -556,14 +570,8 @@ HWY_INLINE void ReadPairShared(const float* row, int64_t width, const KeyBlock& 
 void RhoReadShared(const float* rho, int64_t width, std::span<const Factor> keys, int64_t blocks, float* y,
                    int64_t y_stride) {
   const auto count = static_cast<int64_t>(keys.size());
-  KeyCursors cursors(keys);
-  KeyBlock group[kGroup];
   HWY_ALIGN float sums[kMaxTokens * kSliceColumns];
-  for (int64_t first = 0; first < blocks; first += kGroup) {
-    const int64_t end = std::min(first + kGroup, blocks);
-    for (int64_t b = first; b < end; ++b) {
-      group[b - first].Fill(count, cursors.masks, cursors.values, b);
-    }
+  ForGroups(keys, blocks, [&](int64_t first, int64_t end, const KeyBlock* group) HWY_ATTR {
     ForSlices(width, [&](auto vectors, int64_t column) HWY_ATTR {
       constexpr int kVectors = decltype(vectors)::value;
       for (int64_t t = 0; t < count; ++t) {
@@ -579,7 +587,7 @@ void RhoReadShared(const float* rho, int64_t width, std::span<const Factor> keys
         CopyVectors<kVectors>(sums + t * kVectors * kN, y + t * y_stride + column);
       }
     });
-  }
+  });
 }
 
 // Pairs whose rows are on their way while one is worked on.
@@ -616,14 +624,8 @@ HWY_INLINE void FoldPair(const float* from, float* to, int64_t width, const KeyB
 
 void Fold(const float* from, float* to, int64_t width, std::span<const Factor> factors, int64_t blocks) {
   const auto count = static_cast<int64_t>(factors.size());
-  KeyCursors cursors(factors);
-  KeyBlock group[kGroup];
   HWY_ALIGN float x[kMaxTokens * kSliceColumns];
-  for (int64_t first = 0; first < blocks; first += kGroup) {
-    const int64_t end = std::min(first + kGroup, blocks);
-    for (int64_t b = first; b < end; ++b) {
-      group[b - first].Fill(count, cursors.masks, cursors.values, b);
-    }
+  ForGroups(factors, blocks, [&](int64_t first, int64_t end, const KeyBlock* group) HWY_ATTR {
     ForSlices(width, [&](auto vectors, int64_t column) HWY_ATTR {
       constexpr int kVectors = decltype(vectors)::value;
       for (int64_t t = 0; t < count; ++t) {
@@ -641,7 +643,7 @@ void Fold(const float* from, float* to, int64_t width, std::span<const Factor> f
         }
       }
     });
-  }
+  });
 }
 
 // ---- the tail ----
