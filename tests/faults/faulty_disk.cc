@@ -48,21 +48,23 @@ enum class Fault { kNone, kFull, kMissing, kExists };
 // Changes of names that happen at once.
 using NameChange = std::vector<std::pair<std::string, std::shared_ptr<Inode>>>;
 
+void Apply(const NameChange& change, Names& names) {
+  for (const auto& [path, inode] : change) {
+    if (inode == nullptr) {
+      names.erase(path);
+    } else {
+      names[path] = inode;
+    }
+  }
+}
+
 // Which names a disk has after it lost power, and which it may have: by folder, what was not synced, in
 // order.
 struct Folders {
   Names durable;
   std::map<std::string, std::vector<NameChange>> journal;
 
-  void Settle(const NameChange& change) {
-    for (const auto& [path, inode] : change) {
-      if (inode == nullptr) {
-        durable.erase(path);
-      } else {
-        durable[path] = inode;
-      }
-    }
-  }
+  void Settle(const NameChange& change) { Apply(change, durable); }
 
   // One that nobody else writes to.
   Folders Copy() const {
@@ -104,13 +106,7 @@ struct FaultyDisk::Core {
     if (cut_after > 0 && --cut_after == 0) cut = disk.Copy();
   }
   void Change(const NameChange& change) {
-    for (const auto& [path, inode] : change) {
-      if (inode == nullptr) {
-        now.erase(path);
-      } else {
-        now[path] = inode;
-      }
-    }
+    Apply(change, now);
     disk.journal[FolderOf(change.front().first)].push_back(change);
     Spend();
   }

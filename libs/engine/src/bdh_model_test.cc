@@ -246,7 +246,6 @@ TEST(BdhModelCreate, AConfigThatNoModelCanHaveIsRefused) {
   EXPECT_THAT(std::string(BdhModel::Create(config, {}).status().message()), HasSubstr("n_head is 3"));
 }
 
-}  // namespace
 // The same model with a vocabulary too large for a kept first layer: more rows of embed, more columns of
 // lm_head.
 Weights WithVocabulary(Weights& narrow, spec::ModelConfig& config, int32_t vocabulary) {
@@ -309,4 +308,5 @@ TEST(BdhWorkSparedTest, StepsWithoutLogitsLeaveTheStateOfStepsWithThem) {
   EXPECT_LT(rarely.passed, once.active);
 }
 
+}  // namespace
 }  // namespace bdh::engine
